@@ -1,0 +1,58 @@
+"""What all contexts of one run share: the handler's run in the parent, or one branch's run anywhere."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durapool.config import RetryStrategy
+    from durapool.executors import ExecutorSpec
+    from durapool.executors.base import BranchJournal, Executor
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is the same in the whole execution; it travels to workers.
+
+    `executor` is the enclosing batch's, and so the default of a nested one. `default_retry` None stands for the
+    default strategy; `payload_limit` in bytes, None for a store without one; `local_store` allows pickles.
+    """
+
+    execution_id: str
+    arn: str
+    executor: ExecutorSpec = "thread"
+    default_retry: RetryStrategy | None = None
+    payload_limit: int | None = None
+    local_store: bool = True
+    checkpoint: str = "sync"  # or "async"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scope:
+    """One run of a branch or of the handler.
+
+    Compared by identity: a context may be used only by the run that owns it (and by threads which that run started).
+    `branch` is the index where the run is a FLAT branch: all its updates carry it.
+    """
+
+    settings: Settings
+    journal: BranchJournal
+    executor_for: Callable[[ExecutorSpec], Executor]
+    label: str = "the handler"
+    branch: int | None = None
+
+
+running_scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("durapool_running_scope", default=None)
+"""The run that this thread is in; None in threads that users start."""
+
+
+def run_in(scope: Scope, function: Callable[..., Any], *args: Any) -> Any:
+    """Call `function` as part of `scope`."""
+    token = running_scope.set(scope)
+    try:
+        return function(*args)
+    finally:
+        running_scope.reset(token)
