@@ -1,0 +1,200 @@
+"""Pickling of functions that go to workers and of values that are recorded.
+
+Functions travel by cloudpickle: by reference when the worker will find the same module at the same place, by value
+otherwise (`__main__`, notebooks, a file given to the command line). Values are recorded by plain pickle, classes by
+reference, so that a replay in another process meets the same class; a worker that has the class only by value
+finds it by module and qualified name among those that came with its functions.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import pickle
+import sys
+import types
+from typing import Any
+
+import cloudpickle
+import cloudpickle.cloudpickle as cloudpickle_internals
+
+from durapool.exceptions import SerDesError
+
+PROTOCOL = 5
+
+
+def dump_function(function: Any, what: str) -> bytes:
+    """A function, or another object that goes to a worker, with all that it captures.
+
+    Raises:
+        SerDesError: something captured cannot be pickled; the message names variable, type and function.
+    """
+    buffer = io.BytesIO()
+    try:
+        FunctionPickler(buffer, protocol=PROTOCOL).dump(function)
+    except Exception as error:
+        raise SerDesError(f"{what} cannot be sent to a worker: {blame(function) or error}") from error
+    return buffer.getvalue()
+
+
+def load_function(data: bytes) -> Any:
+    """What `dump_function` dumped. Only ever called on bytes from our own parent."""
+    return pickle.loads(data)
+
+
+class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """cloudpickle, and by value whatever a worker could not import from the same place."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.FunctionType) and not is_importable(obj.__module__):
+            return self._dynamic_function_reduce(obj)
+        if isinstance(obj, type) and not is_importable(obj.__module__):
+            return cloudpickle_internals._dynamic_class_reduce(obj)
+        return super().reducer_override(obj)
+
+
+_importable: dict[tuple[str, tuple[str, ...]], bool] = {}
+
+
+def is_importable(module_name: str | None) -> bool:
+    """Whether a worker with this process's sys.path will import the same module from the same place."""
+    if module_name is None or module_name == "__main__":
+        return False
+    key = (module_name, tuple(sys.path))
+    known = _importable.get(key)
+    if known is None:
+        known = _importable[key] = _find(module_name)
+    return known
+
+
+def _find(module_name: str) -> bool:
+    module = sys.modules.get(module_name)
+    spec = getattr(module, "__spec__", None)
+    if spec is None:
+        return False
+    parent = module_name.rpartition(".")[0]
+    if parent and not is_importable(parent):
+        return False
+    path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        try:
+            found = find(module_name, path) if find is not None else None
+        except Exception:  # noqa: BLE001  # a finder of the user's may raise anything; then it has not found it
+            found = None
+        if found is not None:
+            return bool(found.origin == spec.origin)
+    return False
+
+
+def blame(function: Any) -> str | None:
+    """Which captured object cannot be pickled, in words; None if no single one is found."""
+    return _blame(function, getattr(function, "__qualname__", repr(function)), set())
+
+
+def _blame(obj: Any, owner: str, seen: set[int]) -> str | None:
+    for name, value, holder in _captured(obj, owner):
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        reason = _why_not(value)
+        if reason is None:
+            continue
+        return _blame(value, holder, seen) or (
+            f"{name} in {holder} holds a {type(value).__module__}.{type(value).__qualname__}, "
+            f"which cannot be pickled ({reason}). Make it inside the branch, or pass what it is made from"
+        )
+    return None
+
+
+def _captured(obj: Any, owner: str) -> list[tuple[str, Any, str]]:
+    """(variable, value, the function or object that holds it) for all that pickling `obj` would visit next."""
+    if isinstance(obj, types.MethodType):
+        return [("self", obj.__self__, owner), *_captured(obj.__func__, owner)]
+    if isinstance(obj, types.FunctionType):
+        holder = f"function {obj.__qualname__}"
+        found: list[tuple[str, Any, str]] = []
+        for name, cell in zip(obj.__code__.co_freevars, obj.__closure__ or (), strict=True):
+            try:
+                found.append((f"captured variable {name!r}", cell.cell_contents, holder))
+            except ValueError:
+                continue
+        found += [(f"default argument #{i}", value, holder) for i, value in enumerate(obj.__defaults__ or ())]
+        if not is_importable(obj.__module__):
+            names = _global_names(obj.__code__)
+            found += [
+                (f"global variable {name!r}", obj.__globals__[name], holder)
+                for name in sorted(names)
+                if name in obj.__globals__
+            ]
+        return found
+    if isinstance(obj, dict):
+        return [(f"key {key!r}", value, owner) for key, value in obj.items()]
+    if isinstance(obj, (list, tuple, set, frozenset)):
+        return [(f"element {i}", value, owner) for i, value in enumerate(obj)]
+    if hasattr(obj, "__dict__") and not isinstance(obj, (type, types.ModuleType)):
+        holder = f"a {type(obj).__qualname__} in {owner}"
+        return [(f"attribute {name!r}", value, holder) for name, value in vars(obj).items()]
+    return []
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _global_names(constant)
+    return names
+
+
+def _why_not(value: Any) -> str | None:
+    try:
+        FunctionPickler(io.BytesIO(), protocol=PROTOCOL).dump(value)
+    except Exception as error:  # noqa: BLE001  # user classes may raise anything while they are pickled
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def dump_value(value: Any) -> bytes:
+    """A recorded value by pickle protocol 5: functions and local classes by value, all else by reference."""
+    buffer = io.BytesIO()
+    ValuePickler(buffer, protocol=PROTOCOL).dump(value)
+    return buffer.getvalue()
+
+
+def load_value(data: bytes) -> Any:
+    """What `dump_value` dumped. Only for bytes from the user's own store or our own children."""
+    return pickle.loads(data)
+
+
+class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """cloudpickle, but module-level classes always by reference: a replay must meet the same class."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type) and "<locals>" not in obj.__qualname__ and not is_importable(obj.__module__):
+            _by_value[obj.__module__, obj.__qualname__] = obj
+            return find_class, (obj.__module__, obj.__qualname__)
+        return super().reducer_override(obj)
+
+
+_by_value: dict[tuple[str, str], type] = {}
+
+
+def find_class(module_name: str, qualname: str) -> type:
+    """The class of that name: the module's own where it has it, else the one that came by value with a function."""
+    found: Any = sys.modules.get(module_name)
+    if found is None and importlib.util.find_spec(module_name.partition(".")[0]) is not None:
+        found = importlib.import_module(module_name)
+    for part in qualname.split("."):
+        found = getattr(found, part, None)
+    if isinstance(found, type):
+        return found
+    known = _by_value.get((module_name, qualname))
+    if known is not None:
+        return known
+    for candidate in list(cloudpickle_internals._DYNAMIC_CLASS_TRACKER_BY_CLASS):
+        if candidate.__module__ == module_name and candidate.__qualname__ == qualname:
+            return candidate  # type: ignore[no-any-return]  # cloudpickle has no types
+    raise SerDesError(
+        f"a recorded value is of class {module_name}.{qualname}, which this program does not define. "
+        "Define it at module level under the same name, or record plain values"
+    )

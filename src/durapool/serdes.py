@@ -1,0 +1,297 @@
+"""How values become payloads and come back.
+
+    dump(value) --> plain JSON text        None, bool, int, float, str, list, dict with str keys: readable anywhere
+                --> an envelope, JSON too  tuple, bytes, datetime, Decimal, UUID, other keys, ...: types are kept
+                --> pickle (bytes)         all else, only where the store is the user's own
+    load(payload) gives back an equal value of the same exact types, or raises SerDesError.
+
+Only exact types are taken as JSON: a subclass, a namedtuple, an IntEnum or a numpy float would come back as something
+else. Workers import this module and call it for every step, so the common small values go by the shortest way and all
+rarer types are imported when the first one is met.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from durapool.exceptions import SerDesError
+from durapool.records import Payload
+
+if TYPE_CHECKING:
+    from durapool.scope import Settings
+
+T = TypeVar("T")
+
+
+MARK = "$durapool"
+"""The key of an envelope. A plain dict of the user's that has it goes into an envelope itself."""
+
+MAX_DEPTH = 100
+"""Deeper values are left to pickle, whose reading does not recurse; cyclic ones end here too."""
+
+
+@dataclass(frozen=True, slots=True)
+class SerDesContext:
+    """Where a value belongs.
+
+    Args:
+        operation_id: the operation whose value it is.
+        durable_execution_arn: names the execution.
+    """
+
+    operation_id: str = ""
+    durable_execution_arn: str = ""
+
+
+class SerDes(ABC, Generic[T]):
+    """Serialises the values of an operation; subclass it and give an instance as ``serdes=``.
+
+    Both methods may raise anything: it arrives as the cause of a SerDesError.
+
+    Example:
+        >>> class Upper(SerDes[str]):
+        ...     def serialize(self, value, context):
+        ...         return value.upper()
+        ...     def deserialize(self, data, context):
+        ...         return data.lower()
+    """
+
+    @abstractmethod
+    def serialize(self, value: T, context: SerDesContext) -> Payload:
+        """The value as text (or bytes)."""
+
+    @abstractmethod
+    def deserialize(self, data: Any, context: SerDesContext) -> T:
+        """The value again, from the str or bytes that `serialize` returned."""
+
+
+class JsonSerDes(SerDes[T]):
+    """The standard library's JSON: tuples come back as lists, keys as text, and NaN is refused."""
+
+    def serialize(self, value: T, context: SerDesContext | None = None) -> str:  # noqa: ARG002
+        return json.dumps(value, allow_nan=False)
+
+    def deserialize(self, data: Any, context: SerDesContext | None = None) -> T:  # noqa: ARG002
+        return json.loads(data)  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge
+
+
+class ExtendedTypeSerDes(SerDes[T]):
+    """JSON that keeps types; the default without its fall-back to pickle.
+
+    Takes None, bool, int, float, str, bytes, list, tuple, dict, datetime, date, Decimal, UUID, ErrorObject, BatchItem
+    and BatchResult, exactly these types, nested as you like (at most 100 deep).
+
+    Raises:
+        SerDesError: another type; the message names the place in the value and the type.
+    """
+
+    def serialize(self, value: T, context: SerDesContext | None = None) -> str:  # noqa: ARG002
+        text = _json_text(value)
+        if text is None:
+            raise SerDesError(f"{_unsupported(value)}. Convert it, or give another serdes such as PickleSerDes")
+        return text
+
+    def deserialize(self, data: Any, context: SerDesContext | None = None) -> T:  # noqa: ARG002
+        return _from_json_text(data)  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge
+
+
+class PassThroughSerDes(SerDes[T]):
+    """The value is the payload: for values that are str or bytes already."""
+
+    def serialize(self, value: T, context: SerDesContext | None = None) -> Payload:  # noqa: ARG002
+        if not isinstance(value, (str, bytes)):
+            raise SerDesError(f"PassThroughSerDes takes str or bytes, not a {_type_name(value)}")
+        return value
+
+    def deserialize(self, data: Any, context: SerDesContext | None = None) -> T:  # noqa: ARG002
+        return data  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge
+
+
+class PickleSerDes(SerDes[T]):
+    """Pickle protocol 5. Classes by reference: a replay meets the class as it is defined then.
+
+    Never use it for data that others can write: unpickling runs code.
+    """
+
+    def serialize(self, value: T, context: SerDesContext | None = None) -> bytes:  # noqa: ARG002
+        from durapool import pickling
+
+        return pickling.dump_value(value)
+
+    def deserialize(self, data: Any, context: SerDesContext | None = None) -> T:  # noqa: ARG002
+        from durapool import pickling
+
+        return pickling.load_value(data)  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge
+
+
+EXTENDED_TYPES_SERDES: ExtendedTypeSerDes[Any] = ExtendedTypeSerDes()
+"""One instance for all: it has no state."""
+
+_PICKLE: PickleSerDes[Any] = PickleSerDes()
+
+
+def dump(value: Any, serdes: SerDes[Any] | None, settings: Settings, operation_id: str, what: str) -> Payload:
+    """The payload of a value. `serdes` None stands for the default: JSON with types, else pickle in a local store.
+
+    Args:
+        what: names the value in messages, such as ``"the result of step 'fetch'"``.
+
+    Raises:
+        SerDesError: the value cannot be serialised.
+    """
+    if serdes is not None:
+        return _dump_by(serdes, value, SerDesContext(operation_id, settings.arn), what)
+    text = _json_text(value)
+    if text is not None:
+        return text
+    if not settings.local_store:
+        raise SerDesError(
+            f"{what} cannot be recorded: {_unsupported(value)}. The store is remote, so it is not pickled by itself: "
+            "convert it, or give a serdes (PickleSerDes, or your own)"
+        )
+    try:
+        return _PICKLE.serialize(value)
+    except Exception as error:
+        raise SerDesError(
+            f"{what} cannot be recorded: {_unpicklable(value)}, which can be neither JSON nor pickled "
+            f"({type(error).__name__}: {error}). Return what it is made from, or give a serdes of your own"
+        ) from error
+
+
+def load(payload: Payload | None, serdes: SerDes[Any] | None, settings: Settings, operation_id: str, what: str) -> Any:
+    """The value of a payload that `dump` made with the same serdes; None where nothing was recorded.
+
+    Raises:
+        SerDesError: it cannot be read.
+    """
+    if payload is None:
+        return None
+    try:
+        if serdes is not None:
+            return serdes.deserialize(payload, SerDesContext(operation_id, settings.arn))
+        if isinstance(payload, str):
+            return _from_json_text(payload)
+        if settings.local_store:
+            return _PICKLE.deserialize(payload)
+    except Exception as error:
+        reader = "" if serdes is None else f" by {type(serdes).__name__}"
+        raise SerDesError(f"{what} cannot be read back{reader}: {type(error).__name__}: {error}") from error
+    raise SerDesError(f"{what} was recorded as bytes in a remote store: give the serdes that wrote it")
+
+
+def _dump_by(serdes: SerDes[Any], value: Any, context: SerDesContext, what: str) -> Payload:
+    name = type(serdes).__name__
+    try:
+        payload = serdes.serialize(value, context)
+    except Exception as error:
+        raise SerDesError(
+            f"{what} (a {_type_name(value)}) cannot be serialised by {name}: {type(error).__name__}: {error}"
+        ) from error
+    if isinstance(payload, bytes):
+        return payload
+    if not isinstance(payload, str):
+        raise SerDesError(f"{what}: {name}.serialize must return str or bytes, not a {_type_name(payload)}")
+    if not payload.isascii():
+        try:
+            payload.encode()
+        except UnicodeEncodeError as error:
+            raise SerDesError(f"{what}: the text of {name}.serialize is not valid Unicode: {error}") from error
+    return payload
+
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+_raw_decode = json.JSONDecoder().raw_decode
+_STR = frozenset({str})
+_SCALARS = frozenset({type(None), bool, int, float, str})
+_PLAIN = _SCALARS | {list, dict}
+
+
+def _float_text(value: float) -> str:
+    if value - value != 0.0:
+        raise ValueError("JSON has no NaN and no infinity")
+    return repr(value)
+
+
+_SCALAR_TEXT: dict[type, Callable[[Any], str]] = {
+    str: encode_basestring_ascii,
+    int: int.__repr__,
+    float: _float_text,
+    bool: {True: "true", False: "false"}.__getitem__,
+    type(None): {None: "null"}.__getitem__,
+}
+
+
+def _json_text(value: Any) -> str | None:
+    """The value as JSON text, plain where that is enough; None where JSON cannot keep it."""
+    kind = type(value)
+    writer = _SCALAR_TEXT.get(kind)
+    try:
+        if writer is not None:
+            return writer(value)
+        if _is_plain(value, kind, 0) and not (kind is dict and MARK in value):
+            return _encode(value)
+    except (ValueError, RecursionError):
+        pass  # NaN, infinity or an int of thousands of digits: the envelope keeps them
+    from durapool.envelope import UnsupportedError, wrap
+
+    try:
+        return _encode(wrap(value))
+    except (UnsupportedError, RecursionError):
+        return None
+
+
+def _is_plain(value: Any, kind: type, depth: int) -> bool:
+    """Whether a list or dict holds exact plain types only; the work per item is in C."""
+    if kind is dict:
+        if not set(map(type, value)) <= _STR:
+            return False
+        value = value.values()
+    elif kind is not list:
+        return False
+    kinds = set(map(type, value))
+    if kinds <= _SCALARS:
+        return True
+    if depth == MAX_DEPTH or not kinds <= _PLAIN:
+        return False
+    for item in value:
+        kind = type(item)
+        if kind not in _SCALARS and not _is_plain(item, kind, depth + 1):
+            return False
+    return True
+
+
+def _from_json_text(text: Any) -> Any:
+    try:
+        value, end = _raw_decode(text)
+    except (ValueError, TypeError):
+        value, end = json.loads(text), len(text)  # from outside: white space in front, or bytes
+    if end != len(text):
+        value = json.loads(text)
+    if type(value) is dict and MARK in value:
+        from durapool.envelope import unwrap
+
+        return unwrap(value)
+    return value
+
+
+def _type_name(value: Any) -> str:
+    from durapool.envelope import type_name
+
+    return type_name(value)
+
+
+def _unsupported(value: Any) -> str:
+    from durapool.envelope import unsupported
+
+    return unsupported(value)
+
+
+def _unpicklable(value: Any) -> str:
+    from durapool.envelope import unpicklable
+
+    return unpicklable(value, _PICKLE.serialize)
