@@ -1,0 +1,355 @@
+"""The journal: all operations of one execution in memory, and the only way to change them.
+
+    LeasedJournal.record --> append: check, number, stamp, fold --> CommitLog --> store.write
+    settle: timers, signals -------^
+
+Single writer: sequence numbers have no gaps and times never go back. Contexts and executors see the journal through
+views (leases.py); the invocation loop alone holds the journal itself. Thread-safe.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from durapool.commits import CommitLog, Mode
+from durapool.exceptions import InvalidStateError, OrphanedBranch, StoreError, StoreFailure
+from durapool.leases import LeasedJournal
+from durapool.records import (
+    Action,
+    ErrorObject,
+    Operation,
+    OperationStatus,
+    OperationType,
+    Update,
+    child_id,
+)
+from durapool.timers import Timers
+
+if TYPE_CHECKING:
+    from durapool.clock import Clock
+    from durapool.stores.base import SignalRecord, Store
+
+EXECUTION_ID = child_id(None, 0)
+"""The operation id of the EXECUTION itself; the handler's own calls count from 1."""
+
+POLL = 0.2  # seconds between two looks at the store while the outside world may say something
+_LOOK_INTERVAL = 0.1  # seconds; signals are read at most so often
+
+
+class Journal:
+    """Made by `Journal.open`. Owns nothing but a thread of its own: the store is closed by whoever opened it."""
+
+    def __init__(self, store: Store, execution_id: str, clock: Clock, mode: Mode) -> None:
+        self.execution_id = execution_id
+        self.stop_requested: ErrorObject | None = None
+        self._store = store
+        self._clock = clock
+        self._operations: dict[str, Operation] = {}
+        self._children: defaultdict[str | None, list[Operation]] = defaultdict(list)
+        self._timers = Timers(self._operations)
+        self._lock = threading.Lock()  # all state; held briefly
+        self._settle_lock = threading.Lock()  # one reader of signals at a time; taken before all others
+        self._log = CommitLog(store, execution_id, mode, self._lock)
+        self._last_at = 0.0
+        self._closed = False
+        self._next_look = 0.0  # monotonic
+
+    @classmethod
+    def open(cls, store: Store, execution_id: str, clock: Clock, mode: Mode = "sync") -> Journal:
+        """Load what is recorded; nothing for a new id.
+
+        Raises:
+            StoreError: the store cannot be read, or a record is missing in it.
+        """
+        journal = cls(store, execution_id, clock, mode)
+        with _without_collector():
+            journal._load(store)
+        journal._timers.rebuild(journal._operations.values(), journal.now())
+        return journal
+
+    def _load(self, store: Store) -> None:
+        operations, children = self._operations, self._children
+        seq = 0
+        for record in store.read(self.execution_id):
+            seq += 1
+            if record[0] != seq:
+                raise StoreError(f"{store.label}: record {seq} of execution {self.execution_id!r} is missing")
+            update = record[2]
+            operation = operations.get(update[0])
+            if operation is None:
+                operation = operations[update[0]] = Operation.begin(update)
+                children[operation.parent_id].append(operation)
+            operation.apply(record)
+        if seq:
+            self._last_at = record.at
+            if self.execution is None:
+                raise StoreError(f"{store.label}: execution {self.execution_id!r} was recorded without its start")
+            children[None].remove(self.execution)
+        self._log.start_after(seq)
+
+    @property
+    def execution(self) -> Operation | None:
+        """The EXECUTION; None before it was started."""
+        return self._operations.get(EXECUTION_ID)
+
+    def view(self, label: str) -> LeasedJournal:
+        """A view that records until it is revoked; `label` names it in messages."""
+        return LeasedJournal(self, label, None)
+
+    def now(self) -> float:
+        """Epoch seconds; never before the last record."""
+        return max(self._last_at, self._clock.now())
+
+    def get(self, operation_id: str) -> Operation | None:
+        """See `BranchJournal.get`."""
+        return self._operations.get(operation_id)
+
+    def operations(self) -> list[Operation]:
+        """All operations, in order of start."""
+        with self._lock:
+            return list(self._operations.values())
+
+    def children(self, operation_id: str | None) -> list[Operation]:
+        """The operations directly below this one, in order of start; None for the handler's own."""
+        with self._lock:
+            return list(self._children.get(operation_id, ()))
+
+    def subtree(self, operation_id: str) -> list[Operation]:
+        """See `BranchJournal.subtree`."""
+        with self._lock:
+            children = self._children
+            found = list(children.get(operation_id, ()))
+            for operation in found:  # grows while it is read: level by level, parents first
+                below = children.get(operation.id)
+                if below:
+                    found.extend(below)
+            return found
+
+    # --- append
+
+    def append(self, updates: Sequence[Update], lease: LeasedJournal | None = None) -> None:
+        """Fold the updates in, in order, and stage them for the next commit.
+
+        Raises:
+            InvalidStateError: an update of an unknown operation, or of one that has ended. Those before it are in.
+            OrphanedBranch: the lease was revoked.
+            StoreFailure: an earlier commit failed.
+        """
+        with self._lock:
+            self._check_open(lease)
+            at = self._tick()
+            for update in updates:
+                operation = self._operations.get(update.operation_id)
+                _check(operation, update)
+                self._apply(operation, update, at)
+            self._log.wake_flusher()
+
+    def reopen(self, updates: Sequence[Update]) -> None:
+        """As `append`, and a START may reopen an operation that has ended."""
+        with self._lock:
+            self._check_open(None)
+            at = self._tick()
+            for update in updates:
+                operation = self._operations.get(update.operation_id)
+                if update.action is not Action.START:
+                    _check(operation, update)
+                self._apply(operation, update, at)
+            self._timers.rebuild(self._operations.values(), at)
+            self.stop_requested = None
+            self._log.wake_flusher()
+
+    def revoke(self, lease: LeasedJournal) -> None:
+        """When it returns, nothing more is appended under this lease."""
+        with self._lock:
+            lease.revoked = True
+
+    def _check_open(self, lease: LeasedJournal | None) -> None:
+        self._log.check()
+        if lease is not None:
+            lease.check()
+        if self._closed:
+            raise OrphanedBranch(f"the run of execution {self.execution_id!r} has ended")
+
+    def _tick(self) -> float:
+        self._last_at = at = self.now()
+        return at
+
+    def _apply(self, operation: Operation | None, update: Update, at: float) -> None:
+        record = self._log.stage(update, at)
+        if operation is None:
+            operation = Operation.begin(update)
+            operation.apply(record)
+            self._operations[operation.id] = operation
+            if operation.type is not OperationType.EXECUTION:
+                self._children[operation.parent_id].append(operation)
+        else:
+            operation.apply(record)
+        if operation.due_at is not None or operation.type is OperationType.CALLBACK:
+            self._timers.note(operation, at)
+
+    def flush(self) -> None:
+        """See `BranchJournal.flush`."""
+        self._log.flush()
+
+    def barrier(self) -> None:
+        """See `BranchJournal.barrier`."""
+        self._log.barrier()
+
+    def close(self) -> None:
+        """Commit what is pending, if the store still takes it, and reject all that comes later."""
+        with self._lock:
+            self._closed = True
+        self._log.close()
+
+    # --- what the time and the outside world bring
+
+    def settle(self) -> None:
+        """See `BranchJournal.settle`. A request to stop is left in `stop_requested`.
+
+        Raises:
+            StoreFailure: the store failed.
+        """
+        with self._settle_lock:
+            self._take_signals()
+            with self._lock:
+                self._check_open(None)
+                if self._timers.next_due() is None:
+                    return
+                at = self._tick()
+                for operation in self._timers.pop_due(at):
+                    self._apply(operation, _due_update(operation, self._timers), at)
+                self._log.wake_flusher()
+
+    def _take_signals(self) -> None:
+        now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK_INTERVAL
+        try:
+            signals = self._store.signals(self.execution_id)
+            if not signals:
+                return
+            with self._lock:
+                self._check_open(None)
+                at = self._tick()
+                for signal in signals:
+                    self._take(signal, at)
+                self._log.wake_flusher()
+            self.barrier()
+            self._store.discard(self.execution_id, len(signals))
+        except StoreError as error:
+            raise StoreFailure(error) from error
+
+    def _take(self, signal: SignalRecord, at: float) -> None:
+        if signal.kind == "stop":
+            self.stop_requested = signal.error or ErrorObject("stopped from outside", "ExecutionStoppedError")
+            return
+        operation = self._timers.callback(signal.callback_id)
+        if operation is None or operation.status.is_terminal:
+            return  # answered twice, or too late
+        match signal.kind:
+            case "succeed":
+                update = update_of(operation, Action.SUCCEED)._replace(payload=signal.payload)
+            case "fail":
+                update = update_of(operation, Action.FAIL)._replace(error=signal.error or ErrorObject("failed"))
+            case _:
+                self._timers.beat(operation, at)
+                return
+        self._apply(operation, update, at)
+
+    def look_now(self) -> None:
+        """Let the next `settle` read the signals, however lately they were read."""
+        self._next_look = 0.0
+
+    def is_due(self, operation_id: str) -> bool:
+        """See `BranchJournal.is_due`."""
+        operation = self._operations.get(operation_id)
+        return operation is not None and (operation.status is OperationStatus.READY or operation.status.is_terminal)
+
+    def next_due(self) -> float | None:
+        """See `BranchJournal.next_due`."""
+        with self._lock:
+            deadline = self._timers.next_due()
+            seconds = None if deadline is None else max(0.0, deadline - self.now())
+            if not self._timers.has_open_callbacks:
+                return seconds
+        return POLL if seconds is None else min(seconds, POLL)
+
+    def pause(self, wake: threading.Event) -> bool:
+        """Let time pass on the clock until `settle` is worth calling, or `wake` is set; False if that never is."""
+        with self._lock:
+            now = self.now()
+            timer, timeout = self._timers.next_timer(), self._timers.next_timeout()
+            listening = self._timers.has_open_callbacks
+        until_timer = None if timer is None else max(0.0, timer - now)
+        until_timeout = None if timeout is None else max(0.0, timeout - now)
+        if listening:
+            self._clock.listen(until_timer, until_timeout, POLL, wake)
+        elif until_timer is not None:
+            self._clock.wait(until_timer, wake)
+        return listening or until_timer is not None
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Hundreds of thousands of new objects that all stay: the cyclic collector would walk them again and again."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _check(operation: Operation | None, update: Update) -> None:
+    """Rule 3: an operation starts once, ends once, and nothing happens to it outside of that."""
+    if operation is None:
+        if update.action is Action.START:
+            return
+        raise InvalidStateError(f"{update.action} of operation {update.operation_id}, which was never started")
+    if update.action is Action.INVOCATION:
+        return
+    status = operation.status
+    if status.is_terminal:
+        raise InvalidStateError(
+            f"{update.action} of {update.name or update.sub_type or update.type} (operation {operation.id}), "
+            f"which has ended as {status}"
+        )
+    if update.action is Action.START and status is OperationStatus.STARTED:
+        raise InvalidStateError(
+            f"{update.name or update.sub_type or update.type} (operation {operation.id}) was started twice"
+        )
+
+
+def update_of(operation: Operation, action: Action) -> Update:
+    """An update of an operation that is recorded already."""
+    return Update(
+        operation.id,
+        action,
+        operation.type,
+        operation.sub_type,
+        operation.parent_id,
+        operation.name,
+        operation.branch,
+    )
+
+
+def _due_update(operation: Operation, timers: Timers) -> Update:
+    """What happens to an operation whose time has come."""
+    match operation.type:
+        case OperationType.WAIT:
+            return update_of(operation, Action.SUCCEED)
+        case OperationType.STEP:
+            return update_of(operation, Action.READY)
+        case _:
+            what = "heartbeat did not come in time" if timers.missed_heartbeat(operation) else "timed out"
+            name = f"callback {operation.name!r}" if operation.name else "the callback"
+            error = ErrorObject(f"{name}: {what}", "CallbackTimeoutError")
+            return update_of(operation, Action.TIME_OUT)._replace(error=error)

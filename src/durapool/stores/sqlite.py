@@ -1,0 +1,297 @@
+"""The default store: one SQLite file beside the user's work.
+
+    journal.db          executions, records, signals (mode 0600, as its -wal and -shm)
+    journal.db-locks/   one lock file per running execution (mode 0700)
+
+One connection, guarded by a lock; each write is one transaction. Processes may share the file: each execution has one
+writer (its lock), signals may come from anywhere.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from durapool.exceptions import StoreError, ValidationError
+from durapool.records import OperationStatus, Record
+from durapool.stores.base import ExecutionSummary, SignalRecord
+from durapool.stores.locks import file_lock
+from durapool.stores.medium import database_failure, open_database
+from durapool.stores.memory import unknown
+from durapool.stores.rows import (
+    MAX_RECORDS,
+    Row,
+    check_place,
+    decode,
+    encode,
+    encode_odd,
+    event_of,
+    handler_of,
+    pack_signal,
+    status_changes,
+    text_value,
+    unpack_signal,
+    value_text,
+)
+
+_INSERT = f"INSERT INTO records VALUES ({', '.join('?' * 14)})"
+_LAST_PLACE = f"(SELECT max(place) FROM records WHERE place < (executions.key + 1) * {MAX_RECORDS})"
+_SUMMARIES = (
+    f"SELECT executions.*, {_LAST_PLACE}, records.* FROM executions "
+    f"JOIN records ON records.place = executions.key * {MAX_RECORDS} + 1"
+)
+_PAGE = 1000
+"""Records read at once: no read transaction stays open while the caller works on them."""
+
+
+class SQLiteStore:
+    """Journals in one SQLite file.
+
+    Args:
+        path: of the file; it and its folder are made where they are missing, for this user alone.
+        synchronous: "NORMAL" survives any kill of the program; "FULL" survives a power cut too, more slowly.
+        busy_timeout: seconds to wait while another process has the file locked.
+
+    Raises:
+        StoreVersionError: another version of durapool wrote the file.
+        StoreError: the file cannot be used; the message says what to do.
+
+    Example:
+        >>> durapool.run(handler, event, id="nightly", store=SQLiteStore("jobs.db", synchronous="FULL"))
+    """
+
+    local = True
+    payload_limit: int | None = None
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        synchronous: Literal["NORMAL", "FULL"] = "NORMAL",
+        busy_timeout: float = 5.0,
+    ) -> None:
+        if synchronous not in ("NORMAL", "FULL"):
+            raise ValidationError(f'synchronous must be "NORMAL" or "FULL", not {synchronous!r}')
+        try:
+            self.path = Path(os.path.realpath(path))
+        except ValueError as error:
+            raise StoreError(f"{path!r} is not the path of a store: {error}.") from error
+        self._guard = threading.Lock()
+        self._closed_because = "it is closed: open it anew"
+        self._connection: sqlite3.Connection | None = open_database(self.path, synchronous, busy_timeout)
+        _open_stores.add(self)
+
+    @property
+    def label(self) -> str:
+        """The path of the file."""
+        return str(self.path)
+
+    def lock(self, execution_id: str) -> AbstractContextManager[None]:
+        """Hold the execution for this run."""
+        with self._guard:
+            self._opened()
+        return file_lock(self.path.with_name(f"{self.path.name}-locks"), execution_id)
+
+    def find(self, execution_id: str) -> ExecutionSummary | None:
+        """The summary of one execution, or None if it is unknown."""
+        found = self._query(f"{_SUMMARIES} WHERE executions.id = ?", text_value(execution_id))
+        return self._summary(found[0]) if found else None
+
+    def executions(self) -> list[ExecutionSummary]:
+        """All, newest first."""
+        return [self._summary(row) for row in self._query(f"{_SUMMARIES} ORDER BY started_at DESC, key DESC")]
+
+    def _summary(self, row: Row) -> ExecutionSummary:
+        key, execution_id, handler, status, started_at, ended_at, last_place, *first = row
+        try:
+            return ExecutionSummary(
+                id=value_text(execution_id),
+                handler=value_text(handler),
+                status=OperationStatus(status),
+                started_at=started_at,
+                ended_at=ended_at,
+                event=event_of(tuple(first)),
+                records=last_place - key * MAX_RECORDS,
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise self._damaged(execution_id, error) from error
+
+    def read(self, execution_id: str) -> Iterator[Record]:
+        """All records in order of seq."""
+        found = self._query("SELECT key FROM executions WHERE id = ?", text_value(execution_id))
+        return self._records(execution_id, found[0][0] * MAX_RECORDS) if found else iter(())
+
+    def _records(self, execution_id: str, base: int) -> Iterator[Record]:
+        page = "SELECT * FROM records WHERE place > ? AND place < ? ORDER BY place LIMIT ?"
+        place = base
+        while rows := self._query(page, place, base + MAX_RECORDS, _PAGE):
+            try:
+                records = list(decode(rows))
+            except (KeyError, ValueError, TypeError) as error:
+                raise self._damaged(execution_id, error) from error
+            yield from records
+            place = rows[-1][0]
+
+    def _damaged(self, execution_id: str, error: Exception) -> StoreError:
+        return StoreError(
+            f"The store {self.label} holds data of execution {execution_id!r} that cannot be read "
+            f"({type(error).__name__}: {error}). It was not changed: take a backup, or name another store."
+        )
+
+    def write(self, execution_id: str, records: Sequence[Record]) -> None:
+        """Append, all or nothing, in one transaction."""
+        if not records:
+            return
+        try:
+            self._append(execution_id, records, encode)
+        except UnicodeEncodeError:
+            self._append(execution_id, records, encode_odd)
+
+    def _append(
+        self, execution_id: str, records: Sequence[Record], rows_of: Callable[[int, Sequence[Record]], list[Row]]
+    ) -> None:
+        with self._transaction() as connection:
+            key, last_seq = _place_of(connection, execution_id)
+            check_place(execution_id, last_seq, records)
+            if key is None:
+                key = _insert_execution(connection, execution_id, records[0])
+            connection.executemany(_INSERT, rows_of(key, records))
+            if (change := status_changes(records)) is not None:
+                status, ended_at = change
+                connection.execute(
+                    "UPDATE executions SET status = ?, ended_at = ? WHERE key = ?", (status.value, ended_at, key)
+                )
+
+    def delete(self, execution_id: str) -> None:
+        """Forget an execution that does not run."""
+        with self.lock(execution_id), self._transaction() as connection:
+            key = self._key_of(connection, execution_id)
+            places = (key * MAX_RECORDS, (key + 1) * MAX_RECORDS)
+            connection.execute("DELETE FROM records WHERE place >= ? AND place < ?", places)
+            connection.execute("DELETE FROM signals WHERE execution = ?", (key,))
+            connection.execute("DELETE FROM executions WHERE key = ?", (key,))
+
+    def post(self, execution_id: str, signal: SignalRecord) -> None:
+        """Leave a signal for the execution. Raises ExecutionNotFoundError."""
+        message = pack_signal(signal)
+        with self._transaction() as connection:
+            key = self._key_of(connection, execution_id)
+            connection.execute("INSERT INTO signals(execution, message) VALUES (?, ?)", (key, message))
+
+    def signals(self, execution_id: str) -> list[SignalRecord]:
+        """The signals left, oldest first."""
+        rows = self._query(
+            "SELECT message FROM signals WHERE execution = (SELECT key FROM executions WHERE id = ?) ORDER BY key",
+            text_value(execution_id),
+        )
+        try:
+            return [unpack_signal(message) for (message,) in rows]
+        except (ValueError, TypeError) as error:
+            raise self._damaged(execution_id, error) from error
+
+    def discard(self, execution_id: str, count: int) -> None:
+        """Drop the oldest `count` signals."""
+        with self._transaction() as connection:
+            connection.execute(
+                "DELETE FROM signals WHERE key IN (SELECT key FROM signals "
+                "WHERE execution = (SELECT key FROM executions WHERE id = ?) ORDER BY key LIMIT ?)",
+                (text_value(execution_id), count),
+            )
+
+    def close(self) -> None:
+        """Close the file. May be called again."""
+        with self._guard:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def abandon(self) -> None:
+        """In a forked child: never use, and never close, what belongs to the parent.
+
+        Even closing would be harm: SQLite would undo a transaction that the parent is about to commit.
+        """
+        self._guard = threading.Lock()  # a thread of the parent may have held it
+        if self._connection is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+            self._connection = None
+            self._closed_because = "the parent of this process opened it: open it anew here"
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise StoreError(f"The store {self.label} cannot be used: {self._closed_because}.")
+        return self._connection
+
+    def _key_of(self, connection: sqlite3.Connection, execution_id: str) -> int:
+        key, _ = _place_of(connection, execution_id)
+        if key is None:
+            raise unknown(execution_id, self.label)
+        return key
+
+    def _query(self, sql: str, *values: Any) -> list[Row]:
+        with self._guard:
+            connection = self._opened()
+            try:
+                return connection.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise database_failure(self.path, error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._guard:
+            connection = self._opened()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException as error:
+                _roll_back(connection)
+                if isinstance(error, (sqlite3.Error, OverflowError)):
+                    raise database_failure(self.path, error) from error
+                raise
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    try:
+        if connection.in_transaction:  # after some errors SQLite has rolled back by itself
+            connection.execute("ROLLBACK")
+    except sqlite3.Error:
+        pass  # the error that led here is the one to report
+
+
+def _place_of(connection: sqlite3.Connection, execution_id: str) -> tuple[int | None, int | None]:
+    """Key and last seq of an execution, or None twice. Looked up each time: others may delete it and reuse the key."""
+    row = connection.execute(
+        f"SELECT key, {_LAST_PLACE} FROM executions WHERE id = ?", (text_value(execution_id),)
+    ).fetchone()
+    return (None, None) if row is None else (row[0], row[1] - row[0] * MAX_RECORDS)
+
+
+def _insert_execution(connection: sqlite3.Connection, execution_id: str, first: Record) -> int:
+    cursor = connection.execute(
+        "INSERT INTO executions(id, handler, status, started_at) VALUES (?, ?, ?, ?)",
+        (
+            text_value(execution_id),
+            text_value(handler_of(first.update)),
+            OperationStatus.STARTED.value,
+            first.at,
+        ),
+    )
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
+
+
+_open_stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for store in list(_open_stores):
+        store.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_all)
