@@ -1,0 +1,115 @@
+"""The logger of a context: it says where a line comes from, and says it once.
+
+A replay runs the handler's lines again. A context is replaying while the operation that it will call next is recorded
+already: the lines before that call were logged in an earlier run, so they are left out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from durapool.types import LoggerInterface
+
+HANDLER_LOGGER = "durapool.handler"
+"""The name of the standard logger that lines go to by default."""
+
+
+def never() -> bool:
+    """For code that runs only when it is not replayed, such as the function of a step."""
+    return False
+
+
+class DurableLogger:
+    """Logs with `execution_id`, `operation_id`, `operation_name` and `attempt` in ``extra``; silent while replaying.
+
+    Example:
+        >>> @durable_execution
+        ... def handler(event, context):
+        ...     context.logger.info("%d files", len(event["files"]))
+    """
+
+    __slots__ = ("_extra", "_is_replaying", "_logger", "_stack")
+
+    def __init__(
+        self,
+        logger: LoggerInterface | None = None,
+        extra: Mapping[str, object] | None = None,
+        is_replaying: Callable[[], bool] = never,
+    ) -> None:
+        self._logger: Any = logging.getLogger(HANDLER_LOGGER) if logger is None else logger
+        self._extra = dict(extra or {})
+        self._is_replaying = is_replaying
+        # the caller's line, not ours; loggers that users bring need not know the argument
+        self._stack = {"stacklevel": 3} if isinstance(self._logger, logging.Logger | logging.LoggerAdapter) else {}
+
+    def with_is_replaying(self, is_replaying: Callable[[], bool]) -> DurableLogger:
+        """The same logger, silent while `is_replaying()` is true."""
+        return DurableLogger(self._logger, self._extra, is_replaying)
+
+    def for_operation(self, operation_id: str | None, name: str | None, attempt: int | None = None) -> DurableLogger:
+        """The logger of an operation's own code: it never replays, so every line counts."""
+        return DurableLogger(self._logger, self._extra | _place(operation_id, name, attempt))
+
+    def get_logger(self) -> LoggerInterface:
+        """The logger that lines go to."""
+        return self._logger  # type: ignore[no-any-return]  # Any inside, for the optional stacklevel
+
+    def debug(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
+        """Log at level DEBUG."""
+        self._log(self._logger.debug, msg, args, extra)
+
+    def info(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
+        """Log at level INFO."""
+        self._log(self._logger.info, msg, args, extra)
+
+    def warning(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
+        """Log at level WARNING."""
+        self._log(self._logger.warning, msg, args, extra)
+
+    def error(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
+        """Log at level ERROR."""
+        self._log(self._logger.error, msg, args, extra)
+
+    def exception(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
+        """Log at level ERROR with the traceback of the exception being handled."""
+        self._log(self._logger.exception, msg, args, extra)
+
+    def _log(
+        self,
+        write: Callable[..., None],
+        msg: object,
+        args: tuple[object, ...],
+        extra: Mapping[str, object] | None,
+    ) -> None:
+        if not self._is_replaying():
+            write(msg, *args, extra=self._extra | dict(extra or {}), **self._stack)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle, (self._logger if _is_standard(self._logger) else None, self._extra)
+
+
+def context_logger(
+    logger: LoggerInterface | None,
+    execution_id: str,
+    operation_id: str | None,
+    name: str | None,
+    is_replaying: Callable[[], bool],
+) -> DurableLogger:
+    """The logger of a context. `logger` None stands for the standard one."""
+    extra = {"execution_id": execution_id} | _place(operation_id, name, None)
+    return DurableLogger(logger, extra, is_replaying)
+
+
+def _place(operation_id: str | None, name: str | None, attempt: int | None) -> dict[str, object]:
+    return {"operation_id": operation_id, "operation_name": name, "attempt": attempt}
+
+
+def _is_standard(logger: object) -> bool:
+    return isinstance(logger, logging.Logger)  # pickled by name; others may hold anything
+
+
+def _unpickle(logger: LoggerInterface | None, extra: Mapping[str, object]) -> DurableLogger:
+    return DurableLogger(logger, extra)

@@ -1,0 +1,194 @@
+"""One context call, compared with the record: the determinism check and the way to the journal.
+
+A replay calls the handler again from its first line; each context call finds its operation by position. That holds
+only if the calls come in the same order with the same meaning, so every call is compared before it is answered.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from durapool.errors import error_of
+from durapool.exceptions import NonDeterministicExecutionError, SuspendExecution
+from durapool.records import (
+    Action,
+    ErrorObject,
+    Operation,
+    OperationSubType,
+    OperationType,
+    Payload,
+    Update,
+)
+from durapool.serdes import dump, load
+
+if TYPE_CHECKING:
+    from durapool.logger import DurableLogger
+    from durapool.scope import Scope
+    from durapool.serdes import SerDes
+
+_KINDS: Mapping[OperationSubType, str] = {
+    OperationSubType.STEP: "step",
+    OperationSubType.WAIT: "wait",
+    OperationSubType.RUN_IN_CHILD_CONTEXT: "child context",
+    OperationSubType.PARALLEL: "parallel",
+    OperationSubType.PARALLEL_BRANCH: "branch",
+    OperationSubType.MAP: "map",
+    OperationSubType.MAP_ITERATION: "map item",
+    OperationSubType.CALLBACK: "callback",
+    OperationSubType.WAIT_FOR_CALLBACK: "wait_for_callback",
+    OperationSubType.WAIT_FOR_CONDITION: "wait_for_condition",
+}
+_ADVICE = (
+    "Operations must come in the same order, with the same names, in every run of one execution: "
+    "undo the change of the handler, or start a new execution"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a context method: the identity of its operation, and the run that makes it.
+
+    `branch` is the index that every update carries: of a FLAT branch's run, or of the branch whose context this is.
+    """
+
+    scope: Scope
+    operation_id: str
+    type: OperationType
+    sub_type: OperationSubType
+    parent_id: str | None
+    name: str | None
+    branch: int | None
+    logger: DurableLogger
+
+    @property
+    def what(self) -> str:
+        """How messages call the operation."""
+        return describe(self.type, self.sub_type, self.name)
+
+    def recorded(self) -> Operation | None:
+        """The operation as recorded, None for a new one.
+
+        Raises:
+            NonDeterministicExecutionError: another operation is recorded at this place.
+        """
+        operation = self.scope.journal.get(self.operation_id)
+        if operation is not None:
+            self.check(operation)
+        return operation
+
+    def check(self, operation: Operation) -> None:
+        """Compare with what is recorded at this place.
+
+        Raises:
+            NonDeterministicExecutionError: type, sub-type or name differ.
+        """
+        recorded = (operation.type, operation.sub_type, operation.name)
+        if recorded != (self.type, self.sub_type, self.name):
+            self.differs(f"a {describe(*recorded)}", f"a {self.what}")
+
+    def differs(self, recorded: str, now: str) -> NoReturn:
+        """Raise the error of a replay that does not match."""
+        raise NonDeterministicExecutionError(
+            f"{self.what} (operation {self.operation_id}, in {self.scope.label}): "
+            f"recorded was {recorded}, now came {now}. {_ADVICE}",
+            self.operation_id,
+        )
+
+    def record(
+        self,
+        action: Action,
+        *,
+        payload: Payload | None = None,
+        error: ErrorObject | None = None,
+        attempt: int = 0,
+        delay: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append an update of this operation without waiting."""
+        self.scope.journal.record(
+            Update(
+                self.operation_id,
+                action,
+                self.type,
+                self.sub_type,
+                self.parent_id,
+                self.name,
+                self.branch,
+                payload,
+                error,
+                attempt,
+                delay,
+                details,
+            )
+        )
+
+    def commit(
+        self,
+        action: Action,
+        *,
+        payload: Payload | None = None,
+        error: ErrorObject | None = None,
+        attempt: int = 0,
+        delay: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Append an update and wait until it is committed."""
+        self.record(action, payload=payload, error=error, attempt=attempt, delay=delay, details=details)
+        self.scope.journal.flush()
+
+    def suspend(self) -> NoReturn:
+        """Leave the branch until this operation is due."""
+        raise SuspendExecution(frozenset({self.operation_id}))
+
+    def is_due(self) -> bool:
+        """Whether a run that is suspended on this operation can go on."""
+        return self.scope.journal.is_due(self.operation_id)
+
+    def dump(self, value: Any, serdes: SerDes[Any] | None) -> Payload:
+        """Serialise a value of this operation. Raises SerDesError."""
+        return dump(value, serdes, self.scope.settings, self.operation_id, f"the result of {self.what}")
+
+    def load(self, payload: Payload | None, serdes: SerDes[Any] | None) -> Any:
+        """Read a recorded value of this operation back. Raises SerDesError."""
+        if payload is None:
+            return None
+        return load(payload, serdes, self.scope.settings, self.operation_id, f"the result of {self.what}")
+
+    def round_trip(self, value: Any, serdes: SerDes[Any] | None) -> tuple[Payload, Any]:
+        """The payload of a value and the value as every replay will see it. Raises SerDesError."""
+        payload = self.dump(value, serdes)
+        return payload, self.load(payload, serdes)
+
+    def error_of(self, error: BaseException) -> ErrorObject:
+        """The error as it is recorded."""
+        return error_of(error, local=self.scope.settings.local_store)
+
+    def is_too_large(self, payload: Payload) -> bool:
+        """Whether the store would not take the payload whole."""
+        return is_too_large(payload, self.scope.settings.payload_limit)
+
+
+def describe(kind: OperationType, sub_type: OperationSubType | None, name: str | None) -> str:
+    """An operation in words: ``step 'load'``."""
+    word = (_KINDS.get(sub_type) if sub_type is not None else None) or str(sub_type or kind)
+    return word if name is None else f"{word} {name!r}"
+
+
+def size_of(payload: Payload) -> int:
+    """Bytes of a payload as it is stored."""
+    if isinstance(payload, bytes) or payload.isascii():
+        return len(payload)
+    return len(payload.encode("utf-8", "surrogatepass"))
+
+
+def is_too_large(payload: Payload, limit: int | None) -> bool:
+    """Whether a payload is above the limit of the store (bytes, None for no limit)."""
+    return limit is not None and size_of(payload) > limit
+
+
+def default_summary(payload: Payload) -> str:
+    """The text recorded in place of a result that is too large, where the user makes none."""
+    return json.dumps({"summary": "rebuilt by replaying its children", "bytes": size_of(payload)})
