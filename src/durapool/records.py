@@ -232,6 +232,7 @@ class Operation:
                     self.payload, self.attempt = None, 0  # reopened: all attempts again
                 if self.ended_at is not None or not self.started_at:
                     self.started_at = record.at
+                    self.attempt = 0
                 self.ended_at, self.error = None, None
                 if update.payload is not None:
                     self.payload = update.payload

@@ -1,0 +1,170 @@
+"""One batch while it runs: the pure coordinator, tied to a journal.
+
+    next() -> index        the driver starts that branch
+    ended(index, outcome)  the driver reports; the terminal update is staged, the coordinator decides
+    wake_due()             suspended branches whose time has come may start again
+
+Owned by one driver (the thread inside `context.parallel`, or the pool's loop): no lock. The driver flushes the
+journal after a round of reports and before it acts on what they led to.
+"""
+
+from __future__ import annotations
+
+from durapool.coordinator import CompletionPolicy, Coordinator
+from durapool.executors.base import (
+    BatchOutcome,
+    BatchPlan,
+    BranchJournal,
+    BranchOutcome,
+    Crashed,
+    Decided,
+    Failed,
+    ItemRecord,
+    Succeeded,
+    Suspended,
+)
+from durapool.records import (
+    DETAIL_REPLAY_CHILDREN,
+    Action,
+    ErrorObject,
+    Operation,
+    OperationStatus,
+    OperationType,
+    Payload,
+    Update,
+)
+from durapool.results import BatchItemStatus
+
+
+class OpenBatch:
+    """The coordinator of a batch, its outcomes so far, and the journal view that its branches record through."""
+
+    def __init__(self, plan: BatchPlan, journal: BranchJournal) -> None:
+        self.plan = plan
+        self.view = journal.fork()
+        self.coordinator = Coordinator(CompletionPolicy.of(plan.completion, plan.total), plan.max_concurrency)
+        self.crash: BaseException | None = None
+        self._items: dict[int, ItemRecord] = {}
+        self._waiting: dict[int, frozenset[str]] = {}
+        self._begun: set[int] = set()  # branches below which something may be recorded
+        self._recover()
+
+    def _recover(self) -> None:
+        """Take what an earlier run recorded: ended branches in the order of their ends, then the started ones."""
+        branches = [op for op in self.view.subtree(self.plan.operation_id) if op.parent_id == self.plan.operation_id]
+        if not branches:
+            return
+        self._begun = {op.branch for op in branches if op.branch is not None}
+        if self.plan.flat:
+            self.coordinator.recover([], sorted(self._begun))
+            return
+        ended = sorted((op for op in branches if op.status.is_terminal), key=lambda op: op.ended_seq)
+        started = sorted(op.branch for op in branches if not op.status.is_terminal and op.branch is not None)
+        for op in ended:
+            item = _item_of(op)
+            self._items[item.index] = item
+        self.coordinator.recover(
+            [(op.branch or 0, op.status is OperationStatus.SUCCEEDED) for op in ended],
+            started,
+        )
+
+    def next(self) -> int | None:
+        """The branch to start now, or None."""
+        index = self.coordinator.next()
+        if index is not None:
+            self._waiting.pop(index, None)
+        return index
+
+    def recorded(self, index: int) -> list[Operation]:
+        """What earlier runs recorded of a branch that starts now: its own operation, then all below it."""
+        if index not in self._begun:
+            self._begun.add(index)
+            return []
+        if not self.plan.flat:
+            branch_id = self.plan.branch_id(index)
+            own = self.view.get(branch_id)
+            return [*([] if own is None else [own]), *self.view.subtree(branch_id)]
+        found: dict[str, Operation] = {}
+        for op in self.view.subtree(self.plan.operation_id):
+            own_child = op.parent_id == self.plan.operation_id and op.branch == index
+            if own_child or op.parent_id in found:
+                found[op.id] = op
+        return list(found.values())
+
+    def ended(self, index: int, outcome: BranchOutcome) -> None:
+        """Take the outcome of a run of branch `index`; after the decision it is ignored."""
+        match outcome:
+            case Succeeded(payload, summary):
+                if self.coordinator.on_succeeded(index):
+                    self._items[index] = ItemRecord(index, BatchItemStatus.SUCCEEDED, payload)
+                    self._record_end(index, Action.SUCCEED, payload if summary is None else summary, None, summary)
+            case Failed(error):
+                if self.coordinator.on_failed(index):
+                    self._items[index] = ItemRecord(index, BatchItemStatus.FAILED, error=error)
+                    self._record_end(index, Action.FAIL, None, error, None)
+            case Suspended(waiting_on):
+                self._waiting[index] = waiting_on
+                self.coordinator.on_suspended(index)
+            case Crashed(exception):
+                if self.coordinator.decision is None:
+                    self.crash = exception
+
+    def lost(self, index: int) -> None:
+        """The worker of this branch was lost; it runs again from its checkpoints."""
+        self.coordinator.on_lost_retry(index)
+
+    def _record_end(
+        self, index: int, action: Action, payload: Payload | None, error: ErrorObject | None, summary: str | None
+    ) -> None:
+        if self.plan.flat:
+            return
+        update = Update(
+            self.plan.branch_id(index),
+            action,
+            OperationType.CONTEXT,
+            self.plan.branch_sub_type,
+            self.plan.operation_id,
+            self.plan.branch_name(index),
+            index,
+            payload,
+            error,
+            details=None if summary is None else {DETAIL_REPLAY_CHILDREN: True},
+        )
+        if self.view.get(update.operation_id) is None:
+            # it never came to run: it could not be sent, or its worker died with the START not yet sent
+            self.view.record(update._replace(action=Action.START, payload=None, error=None, details=None))
+        self.view.record(update)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a branch is suspended."""
+        return bool(self._waiting)
+
+    def wake_due(self) -> None:
+        """Let suspended branches go on whose operations are due."""
+        if not self._waiting:
+            return
+        self.view.settle()
+        for index, waiting_on in list(self._waiting.items()):
+            if any(self.view.is_due(operation_id) for operation_id in waiting_on):
+                del self._waiting[index]
+                self.coordinator.on_ready(index)
+
+    def outcome(self) -> BatchOutcome | None:
+        """What the batch has come to, or None while something of it can still go on."""
+        reason = self.coordinator.decision
+        if reason is not None:
+            cut_off = set(self.coordinator.unfinished)
+            items = {index: item for index, item in self._items.items() if index not in cut_off}
+            items |= {index: ItemRecord(index, BatchItemStatus.STARTED) for index in cut_off}
+            return Decided(reason, [items[index] for index in sorted(items)])
+        if self.coordinator.is_blocked:
+            return Suspended(frozenset().union(*self._waiting.values()))
+        return None
+
+
+def _item_of(op: Operation) -> ItemRecord:
+    index = op.branch or 0
+    if op.status is not OperationStatus.SUCCEEDED:
+        return ItemRecord(index, BatchItemStatus.FAILED, error=op.error)
+    return ItemRecord(index, BatchItemStatus.SUCCEEDED, None if op.replay_children else op.payload)

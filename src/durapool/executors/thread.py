@@ -1,0 +1,112 @@
+"""The thread executor: branches on daemon threads of this process, started on demand.
+
+    the calling thread            branch threads
+    OpenBatch.next() ----jobs---> run_branch
+    OpenBatch.ended() <--ends---- (index, outcome)
+
+The calling thread owns the batch; threads share nothing with it but the two queues.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+
+from durapool.executors import ThreadExecutor
+from durapool.executors.base import BatchOutcome, BatchPlan, BranchOutcome, Crashed
+from durapool.executors.open_batch import OpenBatch
+from durapool.operations.child import BranchRef, run_branch
+from durapool.scope import Scope
+
+_LONGEST_NAP = 3600.0  # seconds; a due time beyond it is looked at again
+
+
+class ThreadBatches:
+    """Runs batches on threads; remembers threads that outlive their batch."""
+
+    def __init__(self, config: ThreadExecutor, stragglers: list[threading.Thread]) -> None:
+        self._config = config
+        self._stragglers = stragglers
+
+    def run(self, plan: BatchPlan, scope: Scope) -> BatchOutcome:
+        """See `Executor.run`."""
+        batch = OpenBatch(plan, scope.journal)
+        crew = _Crew(batch, scope, self._config.max_threads)
+        try:
+            return _drive(batch, scope, crew)
+        finally:
+            batch.view.revoke()
+            self._stragglers.extend(crew.dismiss())
+
+
+def _drive(batch: OpenBatch, scope: Scope, crew: _Crew) -> BatchOutcome:
+    while True:
+        while (index := batch.next()) is not None:
+            crew.start(index)
+        outcome = batch.outcome()
+        if outcome is not None:
+            scope.journal.flush()
+            return outcome
+        for index, ended in crew.ends(batch.view.next_due() if batch.has_waiting else None):
+            batch.ended(index, ended)
+        if batch.crash is not None:
+            raise batch.crash
+        scope.journal.flush()
+        batch.wake_due()
+
+
+class _Crew:
+    """The threads of one batch."""
+
+    def __init__(self, batch: OpenBatch, scope: Scope, limit: int) -> None:
+        self._plan = batch.plan
+        self._coordinator = batch.coordinator
+        self._limit = limit
+        self._base = replace(
+            scope, settings=replace(scope.settings, executor=batch.plan.executor), journal=batch.view, branch=None
+        )
+        self._jobs: SimpleQueue[int | None] = SimpleQueue()
+        self._ends: SimpleQueue[tuple[int, BranchOutcome]] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._busy: set[int] = set()
+
+    def start(self, index: int) -> None:
+        self._busy.add(index)
+        self._jobs.put(index)
+        if len(self._threads) < min(len(self._busy), self._limit):
+            thread = threading.Thread(target=self._work, name=f"durapool-{len(self._threads)}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def ends(self, timeout: float | None) -> list[tuple[int, BranchOutcome]]:
+        """All that has ended; waits for the first, at most `timeout` seconds."""
+        found: list[tuple[int, BranchOutcome]] = []
+        with contextlib.suppress(Empty):
+            found.append(self._ends.get(timeout=None if timeout is None else min(timeout, _LONGEST_NAP)))
+            while True:
+                found.append(self._ends.get_nowait())
+        self._busy.difference_update(index for index, _ in found)
+        return found
+
+    def dismiss(self) -> list[threading.Thread]:
+        """Send idle threads home; the ones that still run user code are given back."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        return self._threads if self._busy else []
+
+    def _work(self) -> None:
+        while (index := self._jobs.get()) is not None:
+            try:
+                outcome: BranchOutcome = self._run(index)
+            except BaseException as signal:  # noqa: BLE001  # the batch's own thread raises it
+                outcome = Crashed(signal)
+            self._ends.put((index, outcome))
+
+    def _run(self, index: int) -> BranchOutcome:
+        plan = self._plan
+        name = plan.branch_name(index)
+        ref = BranchRef(plan.branch_id(index), plan.operation_id, name, plan.branch_sub_type, index, plan.flat)
+        scope = replace(self._base, label=f"branch {index} ({name})", branch=index if plan.flat else None)
+        return run_branch(plan.function_of(index), ref, scope, plan.item_serdes)

@@ -1,0 +1,139 @@
+"""The batches that are open in a pool, and the runs of their branches."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from durapool.executors.base import Decided, Suspended
+from durapool.pool.wire import WireError, pack_error
+from durapool.records import Action, Update
+
+if TYPE_CHECKING:
+    from durapool.executors.base import BatchOutcome
+    from durapool.executors.open_batch import OpenBatch
+    from durapool.pool.cargo import Cargo, Limits
+    from durapool.pool.workers import Worker
+
+_keys = itertools.count(1)
+
+
+@dataclass(eq=False, slots=True)
+class PoolBatch:
+    """An open batch: of a thread of this process (`owner` None), or nested in a run.
+
+    `finished` is read by the waiting thread: `outcome`, `crash` are set before it.
+    """
+
+    open: OpenBatch
+    cargo: Cargo
+    limits: Limits
+    mode: str  # of checkpoints: "sync" or "async"
+    surroundings: Any
+    execution_id: str
+    owner: NestedOwner | None = None
+    key: int = field(default_factory=lambda: next(_keys))
+    runs: dict[int, ActiveRun] = field(default_factory=dict)  # by index of the branch
+    losses: dict[int, int] = field(default_factory=dict)  # how often a branch has lost its worker
+    outcome: BatchOutcome | None = None
+    crash: BaseException | None = None
+    finished: bool = False
+    signal: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def depth(self) -> int:
+        """0 for a batch of the handler's, 1 for one in its branches, and so on."""
+        return 0 if self.owner is None else self.owner.run.batch.depth + 1
+
+    def finish(self) -> None:
+        """Let the waiting thread go on."""
+        self.finished = True
+        self.signal.set()
+
+    @property
+    def root(self) -> PoolBatch:
+        """The outermost batch, whose thread waits."""
+        return self if self.owner is None else self.owner.run.batch.root
+
+
+@dataclass(frozen=True, slots=True)
+class NestedOwner:
+    """Who waits for a nested batch: a run, under the number that its worker gave."""
+
+    run: ActiveRun
+    number: int
+
+
+@dataclass(eq=False, slots=True)
+class ActiveRun:
+    """One run of one branch on one worker."""
+
+    number: int
+    batch: PoolBatch
+    index: int
+    worker: Worker
+    started: float  # time.monotonic()
+    operations: set[str]  # the branch's own and all below it: what this worker may update
+    received: int = 0  # updates
+    nested: dict[int, PoolBatch] = field(default_factory=dict)  # undecided, by the worker's number
+    detached: bool = False  # its batch was decided and lets it finish
+    lent_seconds: float = 0.0  # in nested batches so far
+    lent_since: float = 0.0  # time.monotonic(), while it is lent
+
+    @property
+    def lent(self) -> bool:
+        """Whether the worker only waits for nested batches, and so takes no place."""
+        return bool(self.nested)
+
+    def deadline(self) -> float | None:
+        """When it has run too long (time.monotonic()); None without a timeout, and while it lends its place."""
+        timeout = self.batch.limits.timeout
+        return None if timeout is None or self.lent else self.started + self.lent_seconds + timeout
+
+    def lend(self, number: int, nested: PoolBatch) -> None:
+        """Wait for a nested batch."""
+        if not self.nested:
+            self.lent_since = time.monotonic()
+        self.nested[number] = nested
+
+    def resume(self, number: int) -> None:
+        """The nested batch has ended."""
+        if self.nested.pop(number, None) is not None and not self.nested:
+            self.lent_seconds += time.monotonic() - self.lent_since
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        plan = self.batch.open.plan
+        return f"branch {self.index} ({plan.branch_name(self.index)}) of {plan.name or plan.sub_type}"
+
+    def admit(self, update: Update) -> None:
+        """Check that the update belongs to this branch.
+
+        Raises:
+            WireError: it does not.
+        """
+        plan = self.batch.open.plan
+        branch_id = plan.branch_id(self.index)
+        own = update.operation_id == branch_id
+        if own and (plan.flat or update.action is not Action.START):
+            raise WireError(f"a {update.action} of the branch's own operation {branch_id}")
+        if own or update.parent_id in self.operations:
+            if update.parent_id == plan.operation_id and update.branch != self.index:
+                raise WireError(f"an update of branch {update.branch} from branch {self.index}")
+            self.operations.add(update.operation_id)
+            return
+        raise WireError(f"an update of operation {update.operation_id}, which is not of branch {self.index}")
+
+
+def pack_outcome(outcome: BatchOutcome) -> list[Any]:
+    """How a nested batch ended, for its worker."""
+    match outcome:
+        case Suspended(waiting_on):
+            return ["suspended", list(waiting_on)]
+        case Decided(reason, items):
+            rows = [(item.index, item.status.value, item.payload, pack_error(item.error)) for item in items]
+            return ["decided", reason.value, rows]

@@ -1,0 +1,143 @@
+"""What is sent of a batch: its settings once per worker, and for each branch its function or item.
+
+`LocalCargo` pickles a plan of this process, branch by branch when each is due. `ShippedCargo` passes on the bytes of
+a nested plan that a worker made; they are never loaded here.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from durapool.executors import ProcessExecutor
+from durapool.executors.base import BatchPlan
+from durapool.pickling import PROTOCOL, dump_function
+from durapool.pool.wire import WireError
+from durapool.records import OperationSubType
+from durapool.scope import Scope
+
+_SIMPLE = frozenset({int, str, float, bool, bytes, type(None)})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the executor of one batch asks of its branches. Seconds and bytes."""
+
+    timeout: float | None = None
+    memory_limit: int | None = None
+    cancel_running: bool = True
+    retry_lost: int = 0
+
+    @classmethod
+    def of(cls, executor: ProcessExecutor) -> Limits:
+        """Those of an executor."""
+        memory = executor.memory_limit
+        assert not isinstance(memory, str), "the executor has parsed it"
+        return cls(executor.timeout, memory, executor.cancel_running, executor.retry_lost)
+
+
+class Cargo(Protocol):
+    """The pickled parts of a batch."""
+
+    @property
+    def settings(self) -> bytes:
+        """(Settings, item_serdes)."""
+        ...
+
+    @property
+    def shared(self) -> bytes | None:
+        """The function of a map."""
+        ...
+
+    def function(self, index: int) -> bytes | None:
+        """The function of one branch of a parallel."""
+        ...
+
+    def item(self, index: int) -> bytes | None:
+        """The item of one branch of a map."""
+        ...
+
+
+class LocalCargo:
+    """Of a plan made in this process. All but `function` and `item` is pickled at once.
+
+    Raises:
+        SerDesError: something cannot be pickled; the message names it.
+    """
+
+    def __init__(self, plan: BatchPlan, scope: Scope) -> None:
+        self._plan = plan
+        settings = replace(scope.settings, executor=plan.executor)
+        what = f"the configuration of {plan.name or plan.sub_type}"
+        self.settings = dump_function((settings, plan.item_serdes), what)
+        self.shared = (
+            None if plan.shared is None else dump_function(plan.shared, f"the function of {plan.name or 'the map'}")
+        )
+
+    def function(self, index: int) -> bytes | None:
+        """See `Cargo.function`."""
+        plan = self._plan
+        if plan.functions is None:
+            return None
+        return dump_function(plan.functions[index], f"branch {index} ({plan.branch_name(index)})")
+
+    def item(self, index: int) -> bytes | None:
+        """See `Cargo.item`."""
+        plan = self._plan
+        if plan.inputs is None:
+            return None
+        item = plan.inputs[index]
+        if type(item) in _SIMPLE:
+            return pickle.dumps(item, PROTOCOL)
+        return dump_function(item, f"item {index} of {plan.name or 'the map'}")
+
+
+@dataclass(frozen=True, slots=True)
+class ShippedCargo:
+    """Of a nested plan, as its worker pickled it."""
+
+    settings: bytes
+    shared: bytes | None
+    functions: Sequence[bytes] | None
+    items: Sequence[bytes] | None
+
+    def function(self, index: int) -> bytes | None:
+        """See `Cargo.function`."""
+        return None if self.functions is None else self.functions[index]
+
+    def item(self, index: int) -> bytes | None:
+        """See `Cargo.item`."""
+        return None if self.items is None else self.items[index]
+
+
+def unpack_plan(body: Any, executor: ProcessExecutor) -> tuple[BatchPlan, ShippedCargo, Limits]:
+    """The inverse of `worker.nested.describe`. The plan's functions and inputs stay empty: they are in the cargo.
+
+    Raises:
+        WireError: a field is missing or of another type.
+    """
+    from durapool.config import CompletionConfig
+
+    try:
+        names: list[str] = body["names"]
+        plan = BatchPlan(
+            operation_id=body["operation_id"],
+            sub_type=OperationSubType(body["sub_type"]),
+            name=body["name"],
+            total=body["total"],
+            branch_name=names.__getitem__,
+            functions=None,
+            shared=None,
+            inputs=None,
+            completion=CompletionConfig(*body["completion"]),
+            max_concurrency=body["max_concurrency"],
+            flat=body["flat"],
+            item_serdes=None,
+            executor=executor,
+        )
+        cargo = ShippedCargo(body["settings"], body["shared"], body["functions"], body["items"])
+        return plan, cargo, Limits(*body["limits"])
+    except (KeyError, TypeError, ValueError) as problem:
+        raise WireError(f"a nested batch that is not well-formed: {problem!r}") from problem

@@ -1,0 +1,122 @@
+"""Which thread runs the loop: the one inside `context.parallel`, if there is one.
+
+The first thread that waits for a batch becomes the driver and turns the loop until its own batch has ended; others
+hand in their batches and sleep. When the driver leaves it wakes one of them to drive. So no record ever crosses
+threads, and a busy parent cannot starve an I/O thread of the interpreter lock.
+
+An exception that leaves a turn (an interrupt may strike anywhere) poisons the loop: nobody turns it again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from durapool.exceptions import OrphanedBranch
+
+
+class Waiter(Protocol):
+    """What a thread waits for. `signal` is set after `finished` has become true."""
+
+    signal: threading.Event
+    finished: bool
+
+
+class Loop(Protocol):
+    """What is driven."""
+
+    def turn(self) -> None:
+        """One round; may wait for something to happen."""
+        ...
+
+    def wake(self) -> None:
+        """End the waiting of a turn. From any thread."""
+        ...
+
+
+class Driver:
+    """Elects the thread that turns the loop."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._driving = False
+        self._waiting: list[threading.Event] = []
+        self._pausing = 0  # threads that want the loop to stand still
+        self.poisoned = False
+
+    def drive(self, waiter: Waiter) -> None:
+        """Return when `waiter` is finished; turn the loop meanwhile, or leave it to another thread.
+
+        Raises:
+            OrphanedBranch: a turn of another thread was interrupted, and the loop with it.
+        """
+        try:
+            while not waiter.finished:
+                if self._take_wheel(waiter.signal, pausing=False):
+                    self._turn_until(waiter)
+                else:
+                    waiter.signal.wait()
+                    waiter.signal.clear()
+        finally:
+            self._stop_waiting(waiter.signal)
+
+    def while_paused(self, action: Callable[[], None]) -> None:
+        """Run `action` while nobody turns the loop. Does nothing when the loop is poisoned."""
+        signal = threading.Event()
+        with self._lock:
+            self._pausing += 1
+        try:
+            while not self._take_wheel(signal, pausing=True):
+                self._loop.wake()
+                signal.wait()
+                signal.clear()
+            action()
+        except OrphanedBranch:
+            return
+        finally:
+            with self._lock:
+                self._pausing -= 1
+            self._stop_waiting(signal)
+            self._leave()
+
+    def _turn_until(self, waiter: Waiter) -> None:
+        try:
+            while not waiter.finished and not self._pausing:
+                self._loop.turn()
+        except BaseException:
+            self.poisoned = True
+            raise
+        finally:
+            self._leave()
+
+    def _take_wheel(self, signal: threading.Event, pausing: bool) -> bool:
+        with self._lock:
+            if self.poisoned:
+                raise OrphanedBranch("the process pool was interrupted")
+            if self._driving or (self._pausing and not pausing):
+                if signal not in self._waiting:
+                    self._waiting.append(signal)
+                return False
+            self._driving = True
+            if signal in self._waiting:
+                self._waiting.remove(signal)
+            return True
+
+    def _stop_waiting(self, signal: threading.Event) -> None:
+        with self._lock:
+            if signal in self._waiting:
+                self._waiting.remove(signal)
+                if not self._driving:
+                    self._wake_waiting()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._driving = False
+            self._wake_waiting()
+
+    def _wake_waiting(self) -> None:
+        """All of them: few, and each either drives or sleeps again. One alone might be the wrong one."""
+        for signal in self._waiting:
+            signal.set()

@@ -1,0 +1,77 @@
+"""What this machine gives: CPUs, thread counts for the libraries in workers, how processes may be started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+"""Read once when the library loads, so they must be set before the worker starts."""
+
+
+def usable_cpus() -> int:
+    """The CPUs this process may use: the smaller of its affinity and its cgroup quota, at least 1."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    affinity = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    quota = cgroup_quota()
+    return affinity if quota is None else max(1, min(affinity, round(quota)))
+
+
+def cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """The CPU quota of this process's cgroup in CPUs (version 2, then 1), or None without one."""
+    for folder in _cgroup_folders(root):
+        quota = _read_quota(folder)
+        if quota is not None:
+            return quota
+    return None
+
+
+def _cgroup_folders(root: Path) -> list[Path]:
+    folders = [root, root / "cpu", root / "cpu,cpuacct"]
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return folders
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "cpu", "cpu,cpuacct"):
+            folders.insert(0, root / controllers / path.lstrip("/"))
+    return folders
+
+
+def _read_quota(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        pass
+    try:
+        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
+        period_us = int((folder / "cpu.cfs_period_us").read_text())
+    except (OSError, ValueError):
+        return None
+    return quota_us / period_us if quota_us > 0 else None
+
+
+def worker_environment(workers: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The environment of the supervisor and so of its workers.
+
+    Hashes are the same in every worker, and BLAS and OpenMP get their share of the CPUs unless the user has said.
+    """
+    threads = str(max(1, usable_cpus() // workers))
+    shares = dict.fromkeys(THREAD_VARIABLES, threads)
+    return {"PYTHONHASHSEED": "0"} | shares | dict(environment)
+
+
+def default_start_method() -> str:
+    """The fork server where the platform forks well, else spawn."""
+    return "forkserver" if sys.platform.startswith("linux") else "spawn"

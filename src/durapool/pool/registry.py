@@ -1,0 +1,112 @@
+"""The pools of this process: one for each kind of executor, kept warm between batches, closed at exit."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+
+from durapool.executors import ProcessExecutor
+from durapool.pool.drive import Driver
+from durapool.pool.pool import Pool
+
+IDLE_SECONDS = 60.0  # a pool that nobody has used for so long is closed
+
+
+@dataclass(eq=False)
+class RunningPool:
+    """A pool with the election of its driver."""
+
+    pool: Pool
+    driver: Driver = field(init=False)
+    users: int = 0
+    last_used: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.driver = Driver(self.pool)
+
+    def wait_for_stopped(self, seconds: float) -> None:
+        """Wait until the workers that were told to end have, at most so long."""
+        if self.pool.is_stopping:
+            self.driver.while_paused(lambda: self.pool.wait_for_stopped(seconds))
+
+
+_lock = threading.Lock()
+_pools: dict[tuple[object, ...], RunningPool] = {}
+_closer: threading.Thread | None = None
+
+
+def acquire(executor: ProcessExecutor) -> RunningPool:
+    """The pool of this executor, started if need be. Give it back with `release`.
+
+    Raises:
+        PoolError: it cannot be started.
+    """
+    key = (
+        executor.workers,
+        executor.start_method,
+        executor.initializer,
+        executor.preload,
+        executor.max_branches_per_worker,
+    )
+    with _lock:
+        running = _pools.get(key)
+        if running is None:
+            running = _pools[key] = RunningPool(Pool(executor))
+        running.users += 1
+        return running
+
+
+def release(running: RunningPool) -> None:
+    """The caller's batch has ended."""
+    global _closer
+    with _lock:
+        running.users -= 1
+        running.last_used = time.monotonic()
+        if _closer is None:
+            _closer = threading.Thread(target=_close_idle, name="durapool-idle", daemon=True)
+            _closer.start()
+
+
+def remove(running: RunningPool) -> None:
+    """Close a pool whose state cannot be trusted any more, such as after an interrupt."""
+    with _lock:
+        for key in [key for key, value in _pools.items() if value is running]:
+            del _pools[key]
+    running.pool.close()
+
+
+def close_all() -> None:
+    """Close every pool; the next batch starts a new one."""
+    with _lock:
+        pools = list(_pools.values())
+        _pools.clear()
+    for running in pools:
+        running.pool.close()
+
+
+def _close_idle() -> None:
+    while True:
+        time.sleep(IDLE_SECONDS / 4)
+        now = time.monotonic()
+        with _lock:
+            idle = [
+                key for key, running in _pools.items() if running.users == 0 and now - running.last_used > IDLE_SECONDS
+            ]
+            pools = [_pools.pop(key) for key in idle]
+        for running in pools:
+            running.pool.close()
+
+
+def _forget_after_fork() -> None:
+    """In a forked child the pools are the parent's: their sockets must not be used, nor their threads waited for."""
+    global _lock, _closer
+    _lock = threading.Lock()
+    _closer = None
+    _pools.clear()
+
+
+atexit.register(close_all)
+os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,181 @@
+"""The link to the supervisor: start it, let it fork and kill workers, hear of those that ended."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import warnings
+from dataclasses import dataclass
+
+from durapool.exceptions import PoolError
+from durapool.pool.machine import worker_environment
+from durapool.pool.wire import Decoder, Kind, pack
+from durapool.worker.supervisor import interpreter
+
+GRACE = 5.0  # seconds that the supervisor has to leave after its control socket was closed
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerExit:
+    """A worker has ended. `status` as of wait(2); `peak` RSS and `excess` (0: within its limit) in bytes."""
+
+    worker: int
+    status: int
+    peak: int
+    excess: int
+
+
+class SupervisorLink:
+    """The parent's end of the control socket.
+
+    Raises:
+        PoolError: the supervisor cannot be started.
+    """
+
+    def __init__(self, start_method: str, workers: int, preload: tuple[str, ...]) -> None:
+        self._control, theirs = socket.socketpair()
+        self._decoder = Decoder()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self.pids: dict[int, int] = {}
+        with theirs:
+            if start_method == "fork":
+                self._pid = _fork_supervisor(theirs, preload)
+            else:
+                self._process = _start_supervisor(theirs, start_method, workers, preload)
+        self._control.setblocking(False)
+
+    def fileno(self) -> int:
+        """For the selector."""
+        return self._control.fileno()
+
+    def fork_worker(self, worker: int) -> tuple[socket.socket, int]:
+        """Ask for a new worker; its socket and the read end of its stderr, ready for use at once."""
+        ours, theirs = socket.socketpair()
+        errors_read, errors_write = os.pipe()
+        try:
+            self._send(pack(Kind.FORK, worker), [theirs.fileno(), errors_write])
+        except OSError as error:
+            ours.close()
+            os.close(errors_read)
+            raise PoolError(f"the supervisor of the process pool is gone ({error})") from error
+        finally:
+            theirs.close()
+            os.close(errors_write)
+        ours.setblocking(False)
+        os.set_blocking(errors_read, False)
+        return ours, errors_read
+
+    def kill(self, worker: int, grace: float = 0.0) -> None:
+        """End a worker's process group: SIGTERM and, after `grace` seconds, SIGKILL. Its end is told later."""
+        self._tell(pack(Kind.KILL, worker, grace))
+
+    def watch(self, worker: int, limit: int) -> None:
+        """Kill the worker when it and its descendants hold more than `limit` bytes; 0 for no limit."""
+        self._tell(pack(Kind.WATCH, worker, limit))
+
+    def _tell(self, frame: bytes) -> None:
+        try:
+            self._send(frame, [])
+        except OSError:
+            return  # the supervisor is gone, and its workers with it; the loop will hear of it
+
+    def _send(self, frame: bytes, descriptors: list[int]) -> None:
+        """Small frames to a peer that only reads: waiting for room is short."""
+        self._control.setblocking(True)
+        try:
+            socket.send_fds(self._control, [frame], descriptors)
+        finally:
+            self._control.setblocking(False)
+
+    def receive(self) -> list[WorkerExit] | None:
+        """The workers that have ended since the last call; None when the supervisor itself has ended."""
+        ends = []
+        try:
+            data = self._control.recv(65536)
+        except BlockingIOError:
+            return []
+        except ConnectionResetError:
+            return None
+        if not data:
+            return None
+        for kind, body in self._decoder.feed(data):
+            match kind:
+                case Kind.FORKED:
+                    self.pids[body[0]] = body[1]
+                case Kind.EXITED:
+                    self.pids.pop(body[0], None)
+                    ends.append(WorkerExit(*body))
+                case _:
+                    raise PoolError(f"the supervisor sent {kind!r}")
+        return ends
+
+    def close(self) -> None:
+        """Close the control socket, which ends the supervisor and all workers, and wait for it."""
+        self._control.close()
+        if self._process is not None:
+            try:
+                self._process.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        elif self._pid:
+            os.waitpid(self._pid, 0)
+            self._pid = 0
+
+
+def _bootstrap(statement: str) -> str:
+    """Code for ``-c``: our own sys.path, so that the same modules are found, then one import and call."""
+    return f"import sys; sys.path[:] = {sys.path!r}; {statement}"
+
+
+SPAWNED_WORKER = "from durapool.worker.entry import serve; serve(int(sys.argv[1]))"
+
+
+def _start_supervisor(
+    theirs: socket.socket, start_method: str, workers: int, preload: tuple[str, ...]
+) -> subprocess.Popen[bytes]:
+    spawn = _bootstrap(SPAWNED_WORKER) if start_method == "spawn" else ""
+    warm = "" if spawn else "import durapool.worker.entry; "
+    code = _bootstrap(
+        f"{warm}from durapool.worker.supervisor import main, preload; "
+        f"preload({preload!r}); main({theirs.fileno()}, {spawn!r})"
+    )
+    try:
+        return subprocess.Popen(
+            [*interpreter(), "-c", code],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            env=worker_environment(workers),
+        )
+    except OSError as error:
+        raise PoolError(f"the process pool cannot start {sys.executable}: {error}") from error
+
+
+def _fork_supervisor(theirs: socket.socket, preload: tuple[str, ...]) -> int:
+    import durapool.worker.entry  # noqa: F401  # forked workers find it imported
+    from durapool.worker import supervisor
+
+    with warnings.catch_warnings():
+        # the child calls nothing that another thread's lock could hold: it closes descriptors and serves
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        control = theirs.fileno()
+        _close_all_but(control)
+        supervisor.preload(preload)
+        supervisor.main(control)
+    finally:
+        os._exit(70)
+
+
+def _close_all_but(keep: int) -> None:
+    limit = os.sysconf("SC_OPEN_MAX")
+    os.closerange(3, keep)
+    os.closerange(keep + 1, limit if limit > 0 else 65536)

@@ -1,0 +1,220 @@
+"""Frames between the parent, the supervisor and the workers.
+
+    +---------+------+-----------------+------------------+
+    | version | kind | length (uint32) | body (msgpack)   |
+    +---------+------+-----------------+------------------+
+
+The body is an array whose shape the kind fixes. A frame that is not well-formed raises WireError: the parent then
+discards the worker that sent it. Both sides come from one installation, so there is one version and no negotiation.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Any
+
+import msgpack
+
+from durapool.records import Action, ErrorObject, Operation, OperationStatus, OperationSubType, OperationType, Update
+
+VERSION = 1
+HEADER = struct.Struct(">BBI")
+MAX_FRAME = 2**31 - 1  # bytes; a larger length is a broken stream, not a large result
+
+
+class WireError(Exception):
+    """The stream holds what no peer of ours sends."""
+
+
+class Kind(IntEnum):
+    """What a frame says. The comment gives the body."""
+
+    # parent to supervisor
+    FORK = 1  # worker; with two descriptors: its socket, and the pipe that becomes its stderr
+    KILL = 2  # worker, seconds of grace after a SIGTERM (0: SIGKILL at once)
+    WATCH = 3  # worker, memory limit in bytes (0: none)
+    # supervisor to parent
+    FORKED = 10  # worker, pid
+    EXITED = 11  # worker, wait status, peak RSS in bytes, bytes at which it passed its memory limit (0: it did not)
+    # parent to worker
+    SURROUNDINGS = 20  # cwd, sys.path, environment changes {name: text or nil}, levels of loggers {name: level}
+    BATCH = 21  # batch key, settings blob, shared function or nil
+    FORGET = 22  # batch key
+    RUN = 23  # see pool.cargo and worker.branch.run_message
+    ACK = 24  # run, number of its updates that are committed
+    NESTED_END = 25  # nested batch number, outcome
+    INPUTS = 26  # batch key, [pickled items]
+    INITIALIZE = 27  # pickled initializer
+    EXIT = 28
+    # worker to parent
+    READY = 40  # pid
+    UPDATES = 41  # run, [updates]
+    DONE = 42  # run, payload, summary or nil
+    FAILED = 43  # run, error
+    SUSPENDED = 44  # run, [operation ids]
+    CRASHED = 45  # run, pickled exception or nil, error
+    SPAWN_BATCH = 46  # run, nested batch number, see worker.nested.describe
+    FETCH_INPUTS = 47  # run, batch key
+    LOG = 48  # run or nil, log record as a map
+
+
+KINDS = {int(kind): kind for kind in Kind}
+
+
+def pack(kind: Kind, *body: Any) -> bytes:
+    """One frame."""
+    packed: bytes = msgpack.packb(body, unicode_errors="surrogatepass")
+    return HEADER.pack(VERSION, kind, len(packed)) + packed
+
+
+class Decoder:
+    """Turns the bytes of a stream into frames."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[Kind, list[Any]]]:
+        """The frames that are complete now.
+
+        Raises:
+            WireError: a bad version, an unknown kind, a length beyond the limit, or a body that is no array.
+        """
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        try:
+            while len(buffer) - start >= HEADER.size:
+                version, number, length = HEADER.unpack_from(buffer, start)
+                kind = KINDS.get(number)
+                if version != VERSION or kind is None or length > MAX_FRAME:
+                    raise WireError(f"bad frame: version {version}, kind {number}, {length} bytes")
+                end = start + HEADER.size + length
+                if len(buffer) < end:
+                    break
+                body = unpack(memoryview(buffer)[start + HEADER.size : end])
+                start = end
+                yield kind, body
+        finally:
+            del buffer[:start]
+
+
+def unpack(data: Any) -> list[Any]:
+    """The body of a frame."""
+    try:
+        body = msgpack.unpackb(data, strict_map_key=False, unicode_errors="surrogatepass")
+    except Exception as error:
+        raise WireError(f"a frame's body cannot be read: {type(error).__name__}: {error}") from error
+    if not isinstance(body, list):
+        raise WireError(f"a frame's body is a {type(body).__name__}, not an array")
+    return body
+
+
+_ACTIONS = {str(action): action for action in Action}
+_TYPES = {str(kind): kind for kind in OperationType}
+_SUB_TYPES: dict[str, OperationSubType] = {str(kind): kind for kind in OperationSubType}
+_STATUSES = {str(status): status for status in OperationStatus}
+_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+def pack_error(error: ErrorObject | None) -> tuple[Any, ...] | None:
+    """An error as an array."""
+    if error is None:
+        return None
+    return error.message, error.type, error.data, error.stack_trace, error.pickled
+
+
+def unpack_error(row: Any) -> ErrorObject | None:
+    """The inverse of `pack_error`."""
+    if row is None:
+        return None
+    if not isinstance(row, list) or len(row) != 5:
+        raise WireError("an error that is not an array of five")
+    message, kind, data, trace, pickled = row
+    return ErrorObject(message, kind, data, None if trace is None else tuple(trace), pickled)
+
+
+def pack_update(update: Update) -> tuple[Any, ...]:
+    """An update as an array."""
+    if update.error is None:
+        return update
+    return update._replace(error=pack_error(update.error))  # type: ignore[arg-type]  # the row on its way to msgpack
+
+
+def unpack_sub_type(text: str | None) -> OperationSubType | None:
+    """The member of that name; a sub-type of the user's own (ChildConfig.sub_type) stays text."""
+    if text is None:
+        return None
+    return _SUB_TYPES.get(text) or text  # type: ignore[return-value]  # a StrEnum's place may be taken by a plain str
+
+
+def unpack_update(row: Any) -> Update:
+    """The inverse of `pack_update`.
+
+    Raises:
+        WireError: a field is missing or of another type.
+    """
+    try:
+        identity, action, kind, sub_type, parent, name, branch, payload, error, attempt, delay, details = row
+        update = Update(
+            identity,
+            _ACTIONS[action],
+            _TYPES[kind],
+            unpack_sub_type(sub_type),
+            parent,
+            name,
+            branch,
+            payload,
+            None if error is None else unpack_error(error),
+            attempt,
+            delay,
+            details,
+        )
+    except (TypeError, ValueError, KeyError) as problem:
+        raise WireError(f"an update that is not well-formed: {problem!r}") from problem
+    if not isinstance(identity, str) or _ID.fullmatch(identity) is None:
+        raise WireError(f"an update with a bad operation id: {identity!r:.100}")
+    if not isinstance(payload, (str, bytes, type(None))) or not isinstance(attempt, int):
+        raise WireError(f"an update of {identity} with a bad payload or attempt")
+    return update
+
+
+def pack_operation(operation: Operation, now: float) -> tuple[Any, ...]:
+    """An operation as an array. Its due time becomes a duration: clocks are not compared between processes."""
+    return (
+        operation.id,
+        operation.type,
+        operation.sub_type,
+        operation.parent_id,
+        operation.name,
+        operation.branch,
+        operation.status,
+        operation.payload,
+        pack_error(operation.error),
+        operation.attempt,
+        operation.details,
+        None if operation.due_at is None else operation.due_at - now,
+        operation.ended_seq,
+    )
+
+
+def unpack_operation(row: list[Any], now: float) -> Operation:
+    """The inverse of `pack_operation`."""
+    identity, kind, sub_type, parent, name, branch, status, payload, error, attempt, details, delay, ended = row
+    return Operation(
+        id=identity,
+        type=_TYPES[kind],
+        sub_type=unpack_sub_type(sub_type),
+        parent_id=parent,
+        name=name,
+        branch=branch,
+        status=_STATUSES[status],
+        payload=payload,
+        error=unpack_error(error),
+        attempt=attempt,
+        details=details,
+        due_at=None if delay is None else now + delay,
+        ended_seq=ended,
+    )

@@ -1,0 +1,257 @@
+"""The workers of a pool: hired through the supervisor, read and written by the loop, replaced when they are lost.
+
+Knows processes and sockets, nothing of batches. What a worker says and that one is lost goes to the `Listener`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import selectors
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from durapool.exceptions import PoolError
+from durapool.pool.supervisor import SupervisorLink, WorkerExit
+from durapool.pool.wire import Kind, WireError
+from durapool.pool.workers import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """How a worker came to its end.
+
+    `status` as of wait(2), None where it is not known (the supervisor itself is gone); `peak` RSS in bytes; `excess`
+    the memory in bytes for which it was killed, 0 if not for that; `tail` the last lines that it wrote to stderr;
+    `problem` why we discarded it ourselves, if we did.
+    """
+
+    status: int | None
+    peak: int
+    excess: int
+    tail: tuple[str, ...]
+    problem: Exception | None = None
+
+
+class Listener(Protocol):
+    """The pool's loop."""
+
+    def on_message(self, worker: Worker, kind: Kind, body: list[Any]) -> None:
+        """A worker has said something. WireError, or any of the project's errors, discards it."""
+        ...
+
+    def on_lost(self, worker: Worker, loss: Loss) -> None:
+        """A worker has ended without being told to; all that it had sent was delivered before."""
+        ...
+
+
+class Workforce:
+    """All workers of one pool. Owned by the loop."""
+
+    def __init__(
+        self, connect: Callable[[], SupervisorLink], selector: selectors.BaseSelector, initializer: bytes | None
+    ) -> None:
+        self._connect = connect
+        self._selector = selector
+        self._initializer = initializer
+        self._numbers = itertools.count(1)
+        self._employed: dict[int, Worker] = {}
+        self._idle: list[Worker] = []  # the last used is used first: its caches are warm
+        self._dismissed: set[int] = set()  # told to end; their exits concern nobody
+        self._exits: dict[int, WorkerExit] = {}
+        self._unsent: set[Worker] = set()
+        self._link = self._open_link()
+        self._listener: Listener | None = None
+
+    def listen(self, listener: Listener) -> None:
+        """Who is told what workers say. Before the first turn."""
+        self._listener = listener
+
+    def __iter__(self) -> Any:
+        return iter(list(self._employed.values()))
+
+    @property
+    def ending(self) -> int:
+        """How many workers were told to end and have not yet."""
+        return len(self._dismissed)
+
+    def _open_link(self) -> SupervisorLink:
+        link = self._connect()
+        self._selector.register(link, selectors.EVENT_READ, self._hear_supervisor)
+        return link
+
+    # hiring and dismissing
+
+    def take(self) -> Worker:
+        """An idle worker, or a new one.
+
+        Raises:
+            PoolError: no worker can be started.
+        """
+        return self._idle.pop() if self._idle else self._hire()
+
+    def _hire(self) -> Worker:
+        number = next(self._numbers)
+        link, errors = self._link.fork_worker(number)
+        worker = Worker(number, link, errors)
+        self._employed[number] = worker
+        self._selector.register(link, selectors.EVENT_READ, lambda: self._hear(worker))
+        self._selector.register(errors, selectors.EVENT_READ, lambda: self._relay(worker))
+        if self._initializer is not None:
+            worker.post(Kind.INITIALIZE, self._initializer)
+        return worker
+
+    def release(self, worker: Worker, keep: int) -> None:
+        """The worker has nothing to do; above `keep` idle ones the oldest is dismissed."""
+        self._idle.append(worker)
+        self.trim(keep)
+
+    def trim(self, keep: int) -> None:
+        """Dismiss idle workers above `keep`, those first that were idle longest."""
+        while len(self._idle) > keep:
+            self.dismiss(self._idle[0])
+
+    def limit_memory(self, worker: Worker, limit: int) -> None:
+        """Let the supervisor kill the worker above `limit` bytes; 0 for no limit."""
+        if worker.memory_limit != limit:
+            worker.memory_limit = limit
+            self._link.watch(worker.number, limit)
+
+    def dismiss(self, worker: Worker, grace: float = 0.0) -> None:
+        """Kill a worker, with its descendants; it may clean up for `grace` seconds after a SIGTERM."""
+        self._link.kill(worker.number, grace)
+        self._dismissed.add(worker.number)
+        self._forget(worker)
+
+    def _forget(self, worker: Worker) -> None:
+        self._employed.pop(worker.number, None)
+        self._unsent.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        self._close(worker)
+
+    def _close(self, worker: Worker) -> None:
+        for source in (worker.link, worker.errors):
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(source)
+        worker.close()
+
+    # listening
+
+    def _hear(self, worker: Worker) -> None:
+        listener = self._listener
+        assert listener is not None
+        if worker.at_end or worker.number not in self._employed:
+            return  # it came to its end in the same round of the selector
+        data = worker.receive()
+        if worker.at_end:
+            self._selector.unregister(worker.link)
+            self._check_lost(worker)
+            return
+        try:
+            for kind, body in worker.decoder.feed(data):
+                listener.on_message(worker, kind, body)
+                if worker.number not in self._employed:
+                    return  # what it said led to its end
+        except (WireError, ValueError, TypeError, KeyError, IndexError) as problem:
+            self.distrust(worker, problem)
+
+    def distrust(self, worker: Worker, problem: Exception) -> None:
+        """A worker broke the protocol: kill it; it is lost."""
+        worker.problem = problem
+        self._link.kill(worker.number)
+
+    def _relay(self, worker: Worker) -> None:
+        if worker.number in self._employed and not worker.relay_errors():
+            self._selector.unregister(worker.errors)
+
+    def _hear_supervisor(self) -> None:
+        ends = self._link.receive()
+        if ends is None:
+            self._supervisor_lost()
+            return
+        for end in ends:
+            if end.worker in self._dismissed:
+                self._dismissed.discard(end.worker)
+                continue
+            self._exits[end.worker] = end
+            worker = self._employed.get(end.worker)
+            if worker is not None:
+                self._drain(worker)
+                self._check_lost(worker)
+
+    def _drain(self, worker: Worker) -> None:
+        """Read what a worker that has ended sent before: a descendant that holds its socket must not keep us."""
+        while not worker.at_end and worker.number in self._employed:
+            before = worker.received
+            self._hear(worker)
+            if worker.received == before:
+                worker.at_end = True
+
+    def _check_lost(self, worker: Worker) -> None:
+        """A worker is lost when its socket has ended and the supervisor has told how."""
+        end = self._exits.get(worker.number)
+        if not worker.at_end or end is None or worker.number not in self._employed:
+            return
+        del self._exits[worker.number]
+        self._lose(worker, end.status, end.peak, end.excess)
+
+    def _lose(self, worker: Worker, status: int | None, peak: int, excess: int) -> None:
+        if worker.errors >= 0:
+            worker.relay_errors()
+        loss = Loss(status, peak, excess, tuple(worker.tail), worker.problem)
+        self._forget(worker)
+        assert self._listener is not None
+        self._listener.on_lost(worker, loss)
+
+    def _supervisor_lost(self) -> None:
+        """All workers have gone with it. A new one takes over, unless it never came to fork a worker."""
+        self._selector.unregister(self._link)
+        started = bool(self._link.pids) or any(worker.heard for worker in self)
+        self._link.close()
+        self._dismissed.clear()
+        if not started:
+            raise PoolError(
+                "the supervisor of the process pool ended before it could start a worker; what it wrote to stderr "
+                "tells why"
+            )
+        self._link = self._open_link()
+        for worker in self:
+            self._drain(worker)
+            if worker.number in self._employed:
+                self._lose(worker, None, 0, 0)
+
+    # speaking
+
+    def wants_to_send(self, worker: Worker) -> None:
+        """Something was queued for this worker."""
+        self._unsent.add(worker)
+
+    def send(self) -> None:
+        """Send what is queued; what a socket does not take yet goes when it is writable."""
+        for worker in list(self._unsent):
+            self._unsent.discard(worker)
+            if worker.number in self._employed and not worker.at_end:
+                self._send_to(worker)
+
+    def _send_to(self, worker: Worker) -> None:
+        done = worker.send()
+        both = selectors.EVENT_READ | selectors.EVENT_WRITE
+        wanted = selectors.EVENT_READ if done else both
+        if done and not worker.watching_room:
+            return
+        worker.watching_room = not done
+        self._selector.modify(worker.link, wanted, lambda: self._hear_and_send(worker))
+
+    def _hear_and_send(self, worker: Worker) -> None:
+        self._unsent.add(worker)
+        self._hear(worker)
+
+    def close(self) -> None:
+        """End the supervisor and with it all workers."""
+        self._link.close()
+        for worker in self:
+            worker.close()
+        self._employed.clear()
+        self._idle.clear()

@@ -1,0 +1,137 @@
+"""One run of one branch in a worker: what the RUN message says, turned into a call of `run_branch`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, overload
+
+from durapool.exceptions import SerDesError
+from durapool.executors.base import BranchOutcome, Failed
+from durapool.operations.child import BranchRef, run_branch
+from durapool.pickling import load_function
+from durapool.pool.wire import unpack_operation
+from durapool.records import OperationSubType
+from durapool.scope import Scope
+from durapool.worker.channel import Channel
+from durapool.worker.journal import StreamedJournal
+from durapool.worker.nested import NestedExecutors
+
+
+class WorkerBatch:
+    """What the branches of a batch have in common. The function of a map is kept as bytes: each branch loads its own,
+    so that nothing leaks from branch to branch."""
+
+    def __init__(self, key: int, settings: bytes, shared: bytes | None) -> None:
+        self.key = key
+        self.settings, self.item_serdes = load_function(settings)
+        self.shared = shared
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of one branch."""
+
+    number: int
+    batch: WorkerBatch
+    ref: BranchRef
+    function: bytes | None  # of a branch of a parallel
+    item: bytes | None  # of a branch of a map
+    total: int
+    recorded: list[list[Any]]
+    mode: str
+    brisk: bool
+
+    @property
+    def seed(self) -> int:
+        """From the execution and the branch alone."""
+        text = f"{self.batch.settings.execution_id}/{self.ref.operation_id}"
+        return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
+
+    def journal(self, channel: Channel) -> StreamedJournal:
+        """A fresh journal over what was recorded below the branch."""
+        now = time.time()
+        recorded = [unpack_operation(row, now) for row in self.recorded]
+        return StreamedJournal(channel, self.number, recorded, self.mode, self.brisk)
+
+    def execute(self, channel: Channel, journal: StreamedJournal) -> BranchOutcome:
+        """Load the function and run it."""
+        label = f"branch {self.ref.index} ({self.ref.name})"
+        try:
+            function = self._function(channel)
+        except Exception as error:  # noqa: BLE001  # importing the user's modules may raise anything
+            from durapool.errors import error_of
+
+            problem = SerDesError(f"{label} cannot be loaded in a worker: {type(error).__name__}: {error}")
+            problem.__cause__ = error
+            return Failed(error_of(problem, local=True))
+        scope = Scope(
+            settings=self.batch.settings,
+            journal=journal,
+            executor_for=NestedExecutors(channel, self.number, journal).executor_for,
+            label=label,
+            branch=self.ref.index if self.ref.flat else None,
+        )
+        return run_branch(function, self.ref, scope, self.batch.item_serdes)
+
+    def _function(self, channel: Channel) -> Callable[[Any], Any]:
+        if self.function is not None:
+            function: Callable[[Any], Any] = load_function(self.function)
+            return function
+        shared = load_function(self.batch.shared or b"")
+        item = load_function(self.item or b"")
+        inputs = RemoteInputs(channel, self.number, self.batch.key, self.total)
+        return lambda ctx: shared(ctx, item, self.ref.index, inputs)
+
+
+def run_message(body: list[Any], batches: dict[int, WorkerBatch]) -> Run:
+    """The inverse of what `pool.cargo` packs."""
+    number, key, ref, function, item, total, recorded, mode, brisk = body
+    operation_id, batch_id, name, sub_type, index, flat = ref
+    return Run(
+        number,
+        batches[key],
+        BranchRef(operation_id, batch_id, name, OperationSubType(sub_type), index, flat),
+        function,
+        item,
+        total,
+        recorded,
+        mode,
+        brisk,
+    )
+
+
+class RemoteInputs(Sequence[Any]):
+    """The `inputs` of a map in a worker: read-only; the items are fetched at the first access."""
+
+    def __init__(self, channel: Channel, run: int, batch: int, total: int) -> None:
+        self._channel = channel
+        self._run = run
+        self._batch = batch
+        self._total = total
+        self._loaded: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return self._total
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._total))]
+        if not -self._total <= index < self._total:
+            raise IndexError(f"the map has {self._total} inputs")
+        position = index % self._total
+        if position not in self._loaded:
+            self._loaded[position] = load_function(self._channel.fetch_inputs(self._run, self._batch)[position])
+        return self._loaded[position]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[i] for i in range(self._total))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)

@@ -1,0 +1,102 @@
+"""The worker's end of its socket to the parent.
+
+Any thread of the branch may send; a thread that waits for an answer reads for all, one at a time. Answers change
+plain state (what is acknowledged, which nested batch has ended) and wake those who wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from durapool.pool.wire import Decoder, Kind, pack
+
+RECEIVE = 256 * 1024  # bytes asked of one recv
+
+
+class ParentGoneError(BaseException):
+    """The parent has closed its end; the supervisor is about to end this process."""
+
+
+class Channel:
+    """Sends messages to the parent and keeps what it answered."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._decoder = Decoder()
+        self._sending = threading.Lock()
+        self._changed = threading.Condition()
+        self._reading = False
+        self.orders: deque[tuple[Kind, list[Any]]] = deque()  # what only the main loop may take up
+        self.acknowledged = 0  # of the present run
+        self.nested_ends: dict[int, list[Any]] = {}
+        self.inputs: dict[int, list[bytes]] = {}
+
+    def send(self, kind: Kind, *body: Any) -> None:
+        """Send one message whole. The parent always reads, so this never waits for long."""
+        self.send_frame(pack(kind, *body))
+
+    def send_frame(self, frame: bytes) -> None:
+        """Send a packed message."""
+        try:
+            with self._sending:
+                self._link.sendall(frame)
+        except (BrokenPipeError, ConnectionResetError):
+            raise ParentGoneError from None
+
+    def wait(self, until: Callable[[], bool]) -> None:
+        """Read what the parent sends until the condition holds."""
+        with self._changed:
+            while not until():
+                if self._reading:
+                    self._changed.wait()
+                else:
+                    self._read_once()
+
+    def _read_once(self) -> None:
+        """One recv, with the condition released so that other threads may look at what they wait for."""
+        self._reading = True
+        self._changed.release()
+        try:
+            data = self._link.recv(RECEIVE)
+        except ConnectionResetError:
+            data = b""
+        finally:
+            self._changed.acquire()
+            self._reading = False
+            self._changed.notify_all()
+        if not data:
+            raise ParentGoneError
+        for kind, body in self._decoder.feed(data):
+            self._take(kind, body)
+
+    def _take(self, kind: Kind, body: list[Any]) -> None:
+        match kind:
+            case Kind.ACK:
+                self.acknowledged = body[1]
+            case Kind.NESTED_END:
+                self.nested_ends[body[0]] = body[1]
+            case Kind.INPUTS:
+                self.inputs[body[0]] = body[1]
+            case _:
+                self.orders.append((kind, body))
+
+    def next_order(self) -> tuple[Kind, list[Any]]:
+        """The next thing to do; waits for it."""
+        self.wait(lambda: bool(self.orders))
+        return self.orders.popleft()
+
+    def fetch_inputs(self, run: int, batch: int) -> list[bytes]:
+        """The pickled items of a map."""
+        if batch not in self.inputs:
+            self.send(Kind.FETCH_INPUTS, run, batch)
+            self.wait(lambda: batch in self.inputs)
+        return self.inputs[batch]
+
+    def close_for_fork(self) -> None:
+        """In a process that user code forked: it must not speak on this socket."""
+        os.close(self._link.detach())

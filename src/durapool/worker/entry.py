@@ -1,0 +1,141 @@
+"""A worker's life: serve one order after the other, run one branch at a time, end when told to."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import socket
+import sys
+import warnings
+from typing import TextIO
+
+from durapool.errors import error_of
+from durapool.executors.base import BranchOutcome, Crashed, Failed, Succeeded, Suspended
+from durapool.pickling import dump_value, load_function
+from durapool.pool.wire import Kind, pack_error
+from durapool.records import ErrorObject
+from durapool.worker.branch import Run, WorkerBatch, run_message
+from durapool.worker.channel import Channel, ParentGoneError
+from durapool.worker.logs import forward_logs
+from durapool.worker.seeding import NumpySeeder
+
+
+def serve(link: int) -> None:
+    """Serve branches on the socket `link` until the parent says EXIT or is gone."""
+    use_whole_lines()
+    channel = Channel(socket.socket(fileno=link))
+    forward_logs(channel)
+    os.register_at_fork(after_in_child=channel.close_for_fork)
+    channel.send(Kind.READY, os.getpid())
+    seeder = NumpySeeder().install()
+    batches: dict[int, WorkerBatch] = {}
+    broken: ErrorObject | None = None
+    try:
+        while True:
+            kind, body = channel.next_order()
+            match kind:
+                case Kind.RUN:
+                    run = run_message(body, batches)
+                    seeder.seed(run.seed)
+                    run_one(channel, run, broken)
+                case Kind.BATCH:
+                    batches[body[0]] = WorkerBatch(body[0], body[1], body[2])
+                case Kind.FORGET:
+                    batches.pop(body[0], None)
+                    channel.inputs.pop(body[0], None)
+                case Kind.SURROUNDINGS:
+                    take_surroundings(*body)
+                case Kind.INITIALIZE:
+                    broken = initialize(body[0])
+                case Kind.EXIT:
+                    break
+                case _:
+                    raise RuntimeError(f"the parent sent {kind!r} to a worker")
+    except ParentGoneError:
+        return
+    finally:
+        atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+
+
+def initialize(initializer: bytes) -> ErrorObject | None:
+    """Call the user's initializer; its error, if any, is the error of every branch that comes here."""
+    try:
+        load_function(initializer)()
+    except Exception as error:  # noqa: BLE001  # the user's function may raise anything
+        error.add_note("raised by the initializer of the process executor")
+        return error_of(error, local=True)
+    return None
+
+
+def run_one(channel: Channel, run: Run, broken: ErrorObject | None) -> None:
+    """Run one branch and send its outcome."""
+    channel.acknowledged = 0
+    journal = run.journal(channel)
+    outcome = run.execute(channel, journal) if broken is None else Failed(broken)
+    journal.send()
+    try:
+        send_outcome(channel, run, outcome)
+    except ParentGoneError:
+        raise
+    except Exception as error:  # noqa: BLE001  # an outcome that cannot be sent is still an outcome
+        send_outcome(channel, run, Failed(error_of(error, local=False)))
+
+
+def send_outcome(channel: Channel, run: Run, outcome: BranchOutcome) -> None:
+    """Exactly one terminal message a run."""
+    match outcome:
+        case Succeeded(payload, summary):
+            channel.send(Kind.DONE, run.number, payload, summary)
+        case Failed(error):
+            channel.send(Kind.FAILED, run.number, pack_error(error))
+        case Suspended(waiting_on):
+            channel.send(Kind.SUSPENDED, run.number, list(waiting_on))
+        case Crashed(exception):
+            if isinstance(exception, ParentGoneError):
+                raise exception
+            error = error_of(exception, local=False)
+            channel.send(Kind.CRASHED, run.number, _pickled(exception), pack_error(error))
+
+
+def _pickled(exception: BaseException) -> bytes | None:
+    try:
+        data = dump_value(exception)
+        load_function(data)
+    except Exception:  # noqa: BLE001  # the parent then names its type and message
+        return None
+    return data
+
+
+_first_environment = dict(os.environ)
+
+
+def take_surroundings(directory: str, path: list[str], changes: dict[str, str | None], levels: dict[str, int]) -> None:
+    """Follow the parent: working directory, sys.path, environment, levels of loggers."""
+    try:
+        os.chdir(directory)
+    except OSError as error:
+        warnings.warn(f"durapool: a worker cannot follow to {directory}: {error}", stacklevel=1)
+    sys.path[:] = path
+    wanted = {name: value for name, value in (_first_environment | changes).items() if value is not None}
+    for name in set(os.environ) - set(wanted):
+        del os.environ[name]
+    os.environ.update(wanted)
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def use_whole_lines() -> None:
+    """Prints of workers that share a terminal or a file do not tear each other's lines.
+
+    The streams are made anew over descriptors 1 and 2: a forked worker inherits whatever the parent had put in their
+    place, with text in their buffers that is the parent's to write.
+    """
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        try:
+            stream: TextIO = os.fdopen(descriptor, "w", buffering=1, closefd=False, errors="backslashreplace")
+        except OSError:
+            stream = open(os.devnull, "w")  # noqa: SIM115  # the parent has closed it; open for the worker's life
+        setattr(sys, name, stream)

@@ -1,0 +1,173 @@
+"""The journal as a branch in a worker sees it: what was recorded below the branch, and a stream of updates.
+
+Nothing is stored here. `record` puts an update on its way; `flush` waits until the parent has committed all that was
+sent (mode sync), or only keeps within the window of unacknowledged updates (mode async).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Sequence
+
+from durapool.exceptions import OrphanedBranch
+from durapool.pool.wire import Kind, pack, pack_update
+from durapool.records import Operation, OperationStatus, Record, Update
+from durapool.worker.channel import Channel
+
+WINDOW_RECORDS = 1000  # unacknowledged updates in mode async
+WINDOW_BYTES = 1 << 20
+
+
+class StreamedJournal:
+    """One run of one branch. Thread-safe."""
+
+    def __init__(self, channel: Channel, run: int, recorded: Iterable[Operation], mode: str, brisk: bool) -> None:
+        self._channel = channel
+        self._run = run
+        self._mode = mode
+        self._brisk = brisk  # a branch of a few ms: its STARTs may travel with what follows them
+        self._operations = {op.id: op for op in recorded}
+        self._lock = threading.Lock()
+        self._buffer: list[Update] = []
+        self._sent = 0
+        self._window_start = 0
+        self._window_bytes = 0
+
+    def get(self, operation_id: str) -> Operation | None:
+        """See `BranchJournal.get`."""
+        return self._operations.get(operation_id)
+
+    def record(self, update: Update) -> None:
+        """See `BranchJournal.record`."""
+        with self._lock:
+            operation = self._operations.get(update.operation_id)
+            if operation is None:
+                operation = self._operations[update.operation_id] = Operation.begin(update)
+            operation.apply(Record(0, time.time(), update))
+            self._buffer.append(update)
+            if not self._brisk:
+                self._send()
+
+    def record_all(self, updates: Sequence[Update]) -> None:
+        """See `BranchJournal.record_all`."""
+        for update in updates:
+            self.record(update)
+
+    def now(self) -> float:
+        """See `BranchJournal.now`."""
+        return time.time()
+
+    def send(self) -> int:
+        """Put all that was recorded on its way; the number of updates sent so far."""
+        with self._lock:
+            self._send()
+            return self._sent
+
+    def _send(self) -> None:
+        if self._buffer:
+            frame = pack(Kind.UPDATES, self._run, [pack_update(update) for update in self._buffer])
+            self._sent += len(self._buffer)
+            self._window_bytes += len(frame)
+            self._buffer.clear()
+            self._channel.send_frame(frame)
+
+    def flush(self) -> None:
+        """See `BranchJournal.flush`."""
+        sent = self.send()
+        if self._mode == "sync":
+            self._wait_for(sent)
+        elif sent - self._window_start >= WINDOW_RECORDS or self._window_bytes >= WINDOW_BYTES:
+            self._wait_for(sent)
+            self._window_start, self._window_bytes = sent, 0
+
+    def barrier(self) -> None:
+        """See `BranchJournal.barrier`."""
+        self._wait_for(self.send())
+
+    def _wait_for(self, count: int) -> None:
+        channel = self._channel
+        channel.wait(lambda: channel.acknowledged >= count)
+
+    def settle(self) -> None:
+        """The parent keeps the time: what falls due is known when the branch runs again."""
+
+    def is_due(self, operation_id: str) -> bool:
+        """See `BranchJournal.is_due`."""
+        operation = self._operations.get(operation_id)
+        if operation is None:
+            return False
+        return operation.status.is_terminal or operation.status is OperationStatus.READY
+
+    def next_due(self) -> float | None:
+        """See `settle`."""
+        return None
+
+    def fork(self) -> RevocableJournal:
+        """See `BranchJournal.fork`."""
+        return RevocableJournal(self)
+
+    def revoke(self) -> None:
+        """The parent stops a worker as a whole; there is nothing to reject here."""
+
+    def subtree(self, operation_id: str) -> Sequence[Operation]:
+        """See `BranchJournal.subtree`."""
+        below = {operation_id}
+        found = []
+        for operation in list(self._operations.values()):
+            if operation.parent_id in below:
+                below.add(operation.id)
+                found.append(operation)
+        return found
+
+
+class RevocableJournal:
+    """A view for a batch of threads inside a worker: threads cannot be stopped, but their updates can."""
+
+    def __init__(self, journal: StreamedJournal, outer: RevocableJournal | None = None) -> None:
+        self._journal = journal
+        self._outer = outer
+        self._revoked = False
+        self.get = journal.get
+        self.settle = journal.settle
+        self.is_due = journal.is_due
+        self.next_due = journal.next_due
+        self.subtree = journal.subtree
+        self.now = journal.now
+
+    def record(self, update: Update) -> None:
+        """See `BranchJournal.record`."""
+        self._check()
+        self._journal.record(update)
+
+    def record_all(self, updates: Sequence[Update]) -> None:
+        """See `BranchJournal.record_all`."""
+        self._check()
+        self._journal.record_all(updates)
+
+    def flush(self) -> None:
+        """See `BranchJournal.flush`."""
+        self._check()
+        self._journal.flush()
+
+    def barrier(self) -> None:
+        """See `BranchJournal.barrier`."""
+        self._check()
+        self._journal.barrier()
+
+    def fork(self) -> RevocableJournal:
+        """See `BranchJournal.fork`."""
+        return RevocableJournal(self._journal, self)
+
+    def revoke(self) -> None:
+        """See `BranchJournal.revoke`."""
+        self._revoked = True
+
+    @property
+    def revoked(self) -> bool:
+        """Whether this view, or one around it, was revoked."""
+        return self._revoked or (self._outer is not None and self._outer.revoked)
+
+    def _check(self) -> None:
+        if self.revoked:
+            raise OrphanedBranch("the batch of this branch was decided without it")

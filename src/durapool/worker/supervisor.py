@@ -1,0 +1,318 @@
+"""The supervisor: the small process that forks workers, reaps them, and cleans up when the parent is gone.
+
+    parent ==control socket==> supervisor --fork--> worker, worker, ...
+       \\________________ a socket of its own for each worker ______/
+
+It runs no user code and no threads. It lives in a session of its own, so that a signal to the parent's group does not
+reach it, and is a child subreaper: what a worker's descendants leave behind falls to it. When the control socket
+closes (the parent has ended, however) it SIGKILLs every worker's process group and all that fell to it: a worker that
+sits in a C call cannot leave by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+from durapool.pool.wire import Decoder, Kind, pack
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+MAX_DESCRIPTORS = 16  # passed with one message at the most
+WEIGHING_SECONDS = 0.01  # between two looks at the memory of workers that have a limit
+MEMORY_GRACE = 0.1  # seconds; an allocator does not stop for a SIGTERM, and memory is short
+OOM_SCORE_ADJ = "500"  # the kernel shall pick a worker before the parent
+
+
+def main(control: int, spawn: str = "") -> NoReturn:
+    """Run the supervisor on the control socket `control` until it closes.
+
+    Args:
+        control: descriptor of the control socket.
+        spawn: the code that a spawned worker runs; empty to fork workers.
+    """
+    status = 0
+    try:
+        Supervisor(socket.socket(fileno=control), spawn).serve()
+    except BaseException:  # noqa: BLE001  # the last frame of the process: tell, and leave
+        status = 70
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def preload(names: tuple[str, ...]) -> None:
+    """Import what workers shall find imported. A module that fails does so again, and visibly, in a branch."""
+    for name in names:
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+
+
+class Supervisor:
+    """The loop: control messages from the parent, SIGCHLD from the kernel."""
+
+    def __init__(self, control: socket.socket, spawn: str) -> None:
+        self._control = control
+        self._spawn = spawn
+        self._decoder = Decoder()
+        self._descriptors: list[int] = []
+        self._workers: dict[int, int] = {}  # worker number to pid
+        self._strays: set[int] = set()
+        self._grace_ends: dict[int, float] = {}  # worker to the time of its SIGKILL
+        self._limits: dict[int, int] = {}
+        self._excess: dict[int, int] = {}
+        self._parent_gone = False
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # the parent decides what a signal means; it closes the control socket when it goes
+            signal.signal(number, signal.SIG_IGN)
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+        gc.freeze()
+
+    def serve(self) -> None:
+        """Until the parent's end is closed; then nothing of ours is left."""
+        try:
+            while not self._parent_gone:
+                ready, _, _ = select.select([self._control.fileno(), self._wake_read], [], [], self._patience())
+                self._end_graces()
+                self._weigh()
+                if self._wake_read in ready:
+                    os.read(self._wake_read, 4096)
+                    self._reap()
+                if self._control.fileno() in ready:
+                    self._receive()
+        finally:
+            self._kill_all()
+
+    def _receive(self) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._control, 65536, MAX_DESCRIPTORS)
+        except ConnectionResetError:
+            data, descriptors = b"", []
+        self._descriptors += descriptors
+        if not data:
+            self._parent_gone = True
+            return
+        for kind, body in self._decoder.feed(data):
+            match kind:
+                case Kind.FORK:
+                    self._fork(body[0])
+                case Kind.KILL:
+                    self._kill(*body)
+                case Kind.WATCH:
+                    self._watch(*body)
+                case _:
+                    raise RuntimeError(f"the parent sent {kind!r} to the supervisor")
+
+    def _fork(self, worker: int) -> None:
+        link, errors = self._descriptors[:2]
+        del self._descriptors[:2]
+        pid = os.fork()
+        if pid == 0:
+            become_worker(self._control.fileno(), self._wake_read, self._wake_write, link, errors, self._spawn)
+        os.close(link)
+        os.close(errors)
+        with contextlib.suppress(OSError):  # the child does the same: whoever comes first
+            os.setpgid(pid, pid)
+        self._workers[worker] = pid
+        self._tell(Kind.FORKED, worker, pid)
+
+    def _patience(self) -> float | None:
+        waits = [end - time.monotonic() for end in self._grace_ends.values()]
+        if self._limits:
+            waits.append(WEIGHING_SECONDS)
+        return max(0.0, min(waits)) if waits else None
+
+    def _kill(self, worker: int, grace: float) -> None:
+        pid = self._workers.get(worker)
+        if pid is None:
+            return
+        if grace > 0:
+            self._grace_ends[worker] = time.monotonic() + grace
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGTERM)
+        else:
+            kill_group(pid)
+
+    def _end_graces(self) -> None:
+        now = time.monotonic()
+        for worker in [worker for worker, end in self._grace_ends.items() if end <= now]:
+            del self._grace_ends[worker]
+            self._kill(worker, 0.0)
+
+    def _watch(self, worker: int, limit: int) -> None:
+        if limit:
+            self._limits[worker] = limit
+        else:
+            self._limits.pop(worker, None)
+
+    def _weigh(self) -> None:
+        for worker, limit in list(self._limits.items()):
+            pid = self._workers.get(worker)
+            weight = 0 if pid is None else memory_of_tree(pid)
+            if weight > limit:
+                self._excess[worker] = weight
+                del self._limits[worker]
+                self._kill(worker, MEMORY_GRACE)
+
+    def _reap(self) -> None:
+        ended = []
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            ended.append((pid, status, usage.ru_maxrss * 1024))
+        numbers = {pid: worker for worker, pid in self._workers.items()}
+        lost = [(numbers[pid], status, peak) for pid, status, peak in ended if pid in numbers]
+        for worker, _, _ in lost:
+            kill_group(self._workers.pop(worker))
+            self._grace_ends.pop(worker, None)
+            self._limits.pop(worker, None)
+        if lost:
+            self._kill_strays()
+        for worker, status, peak in lost:
+            self._tell(Kind.EXITED, worker, status, peak, self._excess.pop(worker, 0))
+
+    def _kill_strays(self) -> None:
+        """Kill what fell to us with the worker that died.
+
+        A process that a live worker has cut loose fell to us earlier, or has that worker's process group.
+        """
+        groups = set(self._workers.values())
+        fallen = {pid for pid in children() if pid not in groups and process_group(pid) not in groups}
+        for pid in fallen - self._strays:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._strays &= fallen
+
+    def _tell(self, kind: Kind, *body: Any) -> None:
+        try:
+            self._control.sendall(pack(kind, *body))
+        except (BrokenPipeError, ConnectionResetError):
+            self._parent_gone = True
+
+    def _kill_all(self) -> None:
+        for pid in self._workers.values():
+            kill_group(pid)
+        self._workers.clear()
+        for _ in range(1000):  # what falls to us while we kill is killed in the next round; bounded, not forever
+            for pid in children():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            try:
+                os.wait()
+            except ChildProcessError:
+                return
+
+
+def become_worker(control: int, wake_read: int, wake_write: int, link: int, errors: int, spawn: str) -> NoReturn:
+    """In the forked child: cut the ties to the supervisor, then serve branches until told to end."""
+    status = 70
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        supervisor = os.getppid()
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != supervisor:
+            os._exit(0)
+        for descriptor in (control, wake_read, wake_write):
+            os.close(descriptor)
+        os.dup2(errors, 2)
+        os.close(errors)
+        nothing = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(nothing, 0)
+        os.close(nothing)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ)
+        if spawn:
+            os.set_inheritable(link, True)
+            os.execv(sys.executable, [*interpreter(), "-c", spawn, str(link)])
+        from durapool.worker.entry import serve
+
+        gc.unfreeze()
+        serve(link)
+        status = 0
+    except BaseException:  # noqa: BLE001  # the last frame of the process: tell, and leave
+        sys.excepthook(*sys.exc_info())
+    finally:
+        os._exit(status)
+
+
+def interpreter() -> list[str]:
+    """The command that starts an interpreter with the flags of this one."""
+    import subprocess
+
+    return [sys.executable, *subprocess._args_from_interpreter_flags()]  # type: ignore[attr-defined]  # as multiprocessing does
+
+
+def prctl(option: int, value: int) -> None:
+    """prctl(2) where there is one; elsewhere the ends of sockets do its work, more slowly."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL a worker and its process group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def children(pid: int = 0) -> list[int]:
+    """The pids of a process's children (of this one's for 0), by /proc; none where there is no /proc.
+
+    Those that were started by threads other than the main one are found under these threads.
+    """
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid or 'self'}/task"):
+            found += map(int, Path(f"/proc/{pid or 'self'}/task/{thread}/children").read_text().split())
+    except OSError:
+        pass
+    return found
+
+
+def memory_of_tree(pid: int) -> int:
+    """The anonymous memory of a process and its descendants, in bytes. Shared and mapped files are not counted."""
+    total = 0
+    pending = [pid]
+    while pending:
+        process = pending.pop()
+        pending += children(process)
+        try:
+            status = Path(f"/proc/{process}/status").read_text()
+        except OSError:
+            continue
+        for line in status.splitlines():
+            if line.startswith("RssAnon:"):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def process_group(pid: int) -> int:
+    """The process group of a process; 0 when it is gone."""
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0

@@ -1,0 +1,153 @@
+"""Frames: what goes in comes out, however the stream is cut; what is no frame is refused."""
+
+from __future__ import annotations
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from durapool.pool.wire import (
+    HEADER,
+    MAX_FRAME,
+    VERSION,
+    Decoder,
+    Kind,
+    WireError,
+    pack,
+    pack_operation,
+    pack_update,
+    unpack_operation,
+    unpack_update,
+)
+from durapool.records import (
+    Action,
+    ErrorObject,
+    Operation,
+    OperationSubType,
+    OperationType,
+    Record,
+    Update,
+)
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+frames = st.lists(st.tuples(st.sampled_from(Kind), st.lists(plain, max_size=5)), max_size=5)
+
+
+@given(frames, st.data())
+def test_a_stream_cut_anywhere_gives_the_same_frames(sent, data):
+    stream = b"".join(pack(kind, *body) for kind, body in sent)
+    decoder = Decoder()
+    received = []
+    while stream:
+        cut = data.draw(st.integers(1, len(stream)))
+        received += decoder.feed(stream[:cut])
+        stream = stream[cut:]
+    assert received == [(kind, list(body)) for kind, body in sent]
+
+
+@given(st.binary(max_size=200))
+def test_garbage_gives_frames_or_a_wire_error_and_nothing_else(garbage):
+    try:
+        frames = list(Decoder().feed(garbage))
+    except WireError:
+        return
+    assert all(isinstance(kind, Kind) and isinstance(body, list) for kind, body in frames)
+
+
+@given(st.binary(min_size=1, max_size=60), st.integers(0, 59))
+def test_a_damaged_frame_never_raises_anything_else(noise, place):
+    frame = bytearray(pack(Kind.UPDATES, 1, [pack_update(Update("a", Action.START, OperationType.STEP))]))
+    place %= len(frame)
+    frame[place : place + len(noise)] = noise
+    try:
+        for _, body in Decoder().feed(bytes(frame)):
+            for row in body[1] if len(body) > 1 and isinstance(body[1], list) else []:
+                unpack_update(row)
+    except WireError:
+        pass
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        HEADER.pack(VERSION + 1, Kind.DONE, 1),
+        HEADER.pack(VERSION, 255, 1),
+        HEADER.pack(VERSION, Kind.DONE, MAX_FRAME + 1),
+    ],
+    ids=["version", "kind", "length"],
+)
+def test_a_bad_header_is_refused_before_the_body_arrives(header):
+    with pytest.raises(WireError, match="bad frame"):
+        list(Decoder().feed(header))
+
+
+def test_a_truncated_frame_waits_for_the_rest():
+    frame = pack(Kind.DONE, 1, "payload", None)
+    decoder = Decoder()
+    assert list(decoder.feed(frame[:-1])) == []
+    assert list(decoder.feed(frame[-1:])) == [(Kind.DONE, [1, "payload", None])]
+
+
+def test_a_body_that_is_no_array_is_refused():
+    body = msgpack.packb({"a": 1})
+    with pytest.raises(WireError, match="not an array"):
+        list(Decoder().feed(HEADER.pack(VERSION, Kind.DONE, len(body)) + body))
+
+
+FULL = Update(
+    "0af-_Z",
+    Action.RETRY,
+    OperationType.STEP,
+    OperationSubType.STEP,
+    "parent",
+    "a name \udc80",
+    3,
+    b"\x80\x05",
+    ErrorObject("message", "ValueError", "data", ("line 1", "line 2"), b"pickle"),
+    2,
+    1.5,
+    {"total": 7},
+)
+
+
+@pytest.mark.parametrize("update", [FULL, Update("x", Action.START, OperationType.CONTEXT)])
+def test_an_update_survives_the_wire(update):
+    [(_, body)] = Decoder().feed(pack(Kind.UPDATES, 1, [pack_update(update)]))
+    received = unpack_update(body[1][0])
+    assert received == update
+    assert received.action is update.action
+    if update.error is not None:
+        assert received.error.pickled == update.error.pickled
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        [],
+        ["x"] * 12,
+        ["x" * 65, "START", "STEP", None, None, None, None, None, None, 0, None, None],
+        ["x", "START", "STEP", None, None, None, None, {"no": "payload"}, None, 0, None, None],
+        ["x", "EXPLODE", "STEP", None, None, None, None, None, None, 0, None, None],
+        [["x"], "START", "STEP", None, None, None, None, None, None, 0, None, None],
+        7,
+        None,
+    ],
+)
+def test_an_update_that_is_not_well_formed_is_refused(row):
+    with pytest.raises(WireError):
+        unpack_update(row)
+
+
+def test_due_times_travel_as_durations():
+    operation = Operation.begin(FULL)
+    operation.apply(Record(1, 1000.0, FULL._replace(action=Action.START, delay=60.0)))
+    row = msgpack.unpackb(
+        msgpack.packb(pack_operation(operation, now=1010.0), unicode_errors="surrogatepass"),
+        unicode_errors="surrogatepass",
+    )
+    assert unpack_operation(row, now=5.0).due_at == pytest.approx(55.0)
