@@ -1,0 +1,120 @@
+"""Signals to the parent: what was recorded stays, nothing is left running, the exit code is the usual one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import psutil
+import pytest
+
+from durapool.records import Action, OperationSubType
+from durapool.stores import SQLiteStore
+
+PROGRAM = """
+import os, sys, time
+from pathlib import Path
+import durapool
+from durapool import durable_execution
+
+folder = Path(sys.argv[1])
+
+def branch(ctx, item, index, inputs):
+    ctx.step(lambda _: item, name="quick")
+    def slow(_):
+        if os.environ.get("SLOW"):
+            (folder / f"pid-{os.getpid()}").touch()
+            time.sleep(600)
+        return item * 10
+    return ctx.step(slow, name="slow")
+
+@durable_execution(executor="process:2")
+def handler(event, context):
+    return context.map(range(4), branch).get_results()
+
+print(durapool.run(handler, id="job", store=str(folder / "journal.db")))
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    """Starts the program, waits until both workers are in a slow step, kills it with what the test says."""
+    (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
+    command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path)]
+
+    def start():
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, "SLOW": "1"},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        wait_for(lambda: len(list(tmp_path.glob("pid-*"))) == 2, process)
+        workers = [psutil.Process(int(path.name[4:])) for path in tmp_path.glob("pid-*")]
+        return process, [*workers, workers[0].parent()]
+
+    start.command = command
+    return start
+
+
+def wait_for(condition, process):
+    poll = 0
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        try:
+            process.wait(0.01)
+        except subprocess.TimeoutExpired:
+            poll += 1
+            assert poll < 3000
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, signal.SIGHUP])
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_what_was_recorded_stays_and_nothing_is_left(number, whole_group, job, tmp_path):
+    process, family = job()
+    if whole_group:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode in (-number, 128 + number, 1 if number == signal.SIGINT else -number)
+    _, alive = psutil.wait_procs(family, timeout=2)
+    assert not alive
+    if number == signal.SIGINT:
+        assert "job" in errors
+
+    store = SQLiteStore(tmp_path / "journal.db")
+    updates = [record.update for record in store.read("job")]
+    store.close()
+    assert not [update for update in updates if update.action is Action.FAIL]
+    quick = [u for u in updates if u.name == "quick" and u.action is Action.SUCCEED]
+    assert len(quick) == 2
+    assert {u.sub_type for u in quick} == {OperationSubType.STEP}
+
+    again = subprocess.run(job.command, capture_output=True, text=True, timeout=60, check=True)
+    assert again.stdout.strip() == "[0, 10, 20, 30]"
+
+
+def test_a_worker_killed_from_outside_is_a_lost_branch(job, tmp_path):
+    process, family = job()
+    family[0].kill()
+    family[1].kill()
+    process.communicate(timeout=30)
+    store = SQLiteStore(tmp_path / "journal.db")
+    failures = [r.update for r in store.read("job") if r.update.action is Action.FAIL]
+    store.close()
+    assert {failure.error.type for failure in failures if failure.error} <= {"WorkerLostError", "ChildContextError"}
+    assert failures
+
+
+def test_the_supervisor_killed_from_outside_loses_branches_not_the_program(job, tmp_path):
+    process, family = job()
+    family[2].kill()
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    psutil.wait_procs(family, timeout=2)
+    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
