@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from pathlib import Path
 import durapool
 from durapool import durable_execution
 
-folder = Path(sys.argv[1])
+folder = Path(__file__).parent
 
 def branch(ctx, item, index, inputs):
     ctx.step(lambda _: item, name="quick")
@@ -35,7 +36,8 @@ def branch(ctx, item, index, inputs):
 def handler(event, context):
     return context.map(range(4), branch).get_results()
 
-print(durapool.run(handler, id="job", store=str(folder / "journal.db")))
+if __name__ == "__main__":
+    print(durapool.run(handler, id="job", store=str(folder / "journal.db")))
 """
 
 
@@ -45,9 +47,9 @@ def job(tmp_path):
     (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
     command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path)]
 
-    def start():
+    def start(with_command=command):
         process = subprocess.Popen(
-            command,
+            with_command,
             env={**os.environ, "SLOW": "1"},
             stderr=subprocess.PIPE,
             text=True,
@@ -58,6 +60,8 @@ def job(tmp_path):
         return process, [*workers, workers[0].parent()]
 
     start.command = command
+    start.tool = [sys.executable, "-m", "durapool", "run", str(tmp_path / "program.py:handler"), "--id", "job",
+                  "--store", str(tmp_path / "journal.db")]  # fmt: skip
     return start
 
 
@@ -118,3 +122,33 @@ def test_the_supervisor_killed_from_outside_loses_branches_not_the_program(job, 
     assert process.returncode == 0
     psutil.wait_procs(family, timeout=2)
     assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_signal_to_every_process_records_no_failure(number, code, job, tmp_path):
+    process, (first, second, supervisor) = job(job.tool)
+    for worker in (first, second):
+        worker.send_signal(number)
+        worker.wait(10)
+    supervisor.send_signal(number)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == code, errors
+    assert "job" in errors
+    assert not psutil.wait_procs([supervisor], timeout=2)[1]
+    store = SQLiteStore(tmp_path / "journal.db")
+    assert not [record for record in store.read("job") if record.update.action is Action.FAIL]
+    store.close()
+    again = subprocess.run(job.tool, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(again.stdout) == [0, 10, 20, 30]
+
+
+def test_a_signal_to_one_worker_alone_is_a_lost_branch(job, tmp_path):
+    process, (first, second, _) = job()
+    first.terminate()
+    second.terminate()
+    process.communicate(timeout=30)
+    store = SQLiteStore(tmp_path / "journal.db")
+    failures = [r.update.error for r in store.read("job") if r.update.action is Action.FAIL]
+    store.close()
+    assert "SIGTERM" in failures[0].message

@@ -36,6 +36,16 @@ def lost_error(loss: Loss, branch: str, memory_limit: int | None) -> DurableExec
     return WorkerLostError(text)
 
 
+def may_be_everybodys(loss: Loss) -> bool:
+    """Whether the worker ended by a signal that service managers send to all processes of a program at once.
+
+    The parent is then about to end too, and records no failure of a branch for it.
+    """
+    if loss.status is None or loss.problem is not None or loss.excess or not os.WIFSIGNALED(loss.status):
+        return False
+    return os.WTERMSIG(loss.status) in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
 def describe(status: int | None) -> str:
     """A wait status in words."""
     if status is None:

@@ -33,7 +33,7 @@ from durapool.pickling import dump_function, load_value
 from durapool.pool.batches import ActiveRun, NestedOwner, PoolBatch, pack_outcome
 from durapool.pool.cargo import unpack_plan
 from durapool.pool.logs import hand_over
-from durapool.pool.losses import lost_error, timeout_error
+from durapool.pool.losses import lost_error, may_be_everybodys, timeout_error
 from durapool.pool.machine import default_start_method, usable_cpus
 from durapool.pool.supervisor import SupervisorLink
 from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_update
@@ -42,6 +42,7 @@ from durapool.pool.workforce import Loss, Workforce
 from durapool.records import ErrorObject
 
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL for a branch over its time
+SIGNAL_PATIENCE = 1.0  # seconds that a worker lost to a signal of service managers is not recorded
 LONGEST_WAIT = 3600.0  # seconds; epoll takes no more than 24 days at once
 BRISK = 0.005  # seconds; STARTs of shorter branches travel with what follows them
 
@@ -70,6 +71,7 @@ class Pool:
         self._deepest = 0  # since the pool was last without a batch: for each level more workers are worth keeping
         self._returning: deque[tuple[ActiveRun, int, list[Any]]] = deque()
         self._acks: dict[Worker, ActiveRun] = {}
+        self._held: deque[tuple[float, ActiveRun, Loss]] = deque()  # losses that may be a signal to everybody
         self._again = False  # something was staged after the commit: turn once more without waiting
         self._mean_seconds = BRISK
         self._run_numbers = itertools.count(1)
@@ -126,6 +128,7 @@ class Pool:
         self._take_inbox()
         self._wake_suspended()
         self._stop_overdue()
+        self._lose_held()
         self._commit()
         self._settle()
         self._dispatch()
@@ -139,6 +142,8 @@ class Pool:
         timed = [seconds for seconds in due if seconds is not None]
         deadlines = [run.deadline() for run in self._limited_runs()]
         timed += [deadline - time.monotonic() for deadline in deadlines if deadline is not None]
+        if self._held:
+            timed.append(self._held[0][0] - time.monotonic())
         return max(0.0, min(*timed, LONGEST_WAIT)) if timed else None
 
     def _limited_runs(self) -> list[ActiveRun]:
@@ -393,6 +398,19 @@ class Pool:
         if run is None:
             return
         worker.run = None
+        if may_be_everybodys(loss):
+            self._held.append((time.monotonic() + SIGNAL_PATIENCE, run, loss))
+        else:
+            self._lose(run, loss)
+
+    def _lose_held(self) -> None:
+        """The parent was not signalled: what happened to these workers happened to them alone."""
+        while self._held and self._held[0][0] <= time.monotonic():
+            _, run, loss = self._held.popleft()
+            if run.batch.runs.get(run.index) is run:
+                self._lose(run, loss)
+
+    def _lose(self, run: ActiveRun, loss: Loss) -> None:
         batch = run.batch
         losses = batch.losses[run.index] = batch.losses.get(run.index, 0) + 1
         if losses <= batch.limits.retry_lost and not (loss.problem or loss.excess or run.detached):

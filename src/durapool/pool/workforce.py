@@ -120,6 +120,8 @@ class Workforce:
 
     def dismiss(self, worker: Worker, grace: float = 0.0) -> None:
         """Kill a worker, with its descendants; it may clean up for `grace` seconds after a SIGTERM."""
+        if worker.number not in self._employed:
+            return  # it has ended already
         self._link.kill(worker.number, grace)
         self._dismissed.add(worker.number)
         self._forget(worker)
