@@ -75,7 +75,8 @@ class _Crew:
     def start(self, index: int) -> None:
         self._busy.add(index)
         self._jobs.put(index)
-        if len(self._threads) < min(len(self._busy), self._limit):
+        unfinished = len(self._busy) - self._ends.qsize()  # a short branch may have ended, and its thread be idle
+        if len(self._threads) < min(unfinished, self._limit):
             thread = threading.Thread(target=self._work, name=f"durapool-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
