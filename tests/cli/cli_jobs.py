@@ -1,0 +1,96 @@
+"""The handlers that the tests of the command line run, copied into their working directory as jobs.py."""
+
+import os
+import time
+from datetime import date
+from pathlib import Path
+
+from durapool.retries import RetryPresets
+
+from durapool import durable_execution
+from durapool.config import CallbackConfig, CompletionConfig, ParallelConfig, StepConfig
+
+NO_RETRY = StepConfig(retry_strategy=RetryPresets.none())
+
+
+@durable_execution
+def echo(event, context):
+    return context.step(lambda step: event, name="echo")
+
+
+@durable_execution
+def not_json(event, context):
+    return {"day": context.step(lambda step: date(2024, 2, 29), name="day"), (1, 2): float("nan"), "set": {7}}
+
+
+def explode(step):
+    if not Path("fixed").exists():
+        raise ValueError("boom [red]not markup[/red]")
+    return "mended"
+
+
+@durable_execution
+def fails(event, context):
+    with open("first.log", "a") as log:
+        context.step(lambda step: log.write("x"), name="first")
+    return context.step(explode, name="explode", config=NO_RETRY)
+
+
+@durable_execution
+def retries(event, context):
+    return context.step(always_down, name="down")
+
+
+def always_down(step):
+    raise OSError("still down")
+
+
+@durable_execution
+def batch(event, context):
+    def branch(index):
+        def work(ctx):
+            if index == 7:
+                ctx.step(explode, name="explode", config=NO_RETRY)
+            return ctx.step(lambda step: index, name=f"step-{index}")
+
+        return work
+
+    config = ParallelConfig(completion_config=CompletionConfig.all_completed())
+    context.parallel([branch(index) for index in range(event)], name="many", config=config)
+    return "done"
+
+
+@durable_execution
+def waits_for_approval(event, context):
+    callback = context.create_callback(name="approval", config=CallbackConfig())
+    return callback.result()
+
+
+@durable_execution
+def slow(event, context):
+    context.step(lambda step: "kept", name="kept")
+    context.step(linger, name="linger")
+    return "woken"
+
+
+def linger(step):
+    Path("lingering").touch()
+    while not Path("go").exists():
+        time.sleep(0.01)
+
+
+@durable_execution
+def waits_on_workers(event, context):
+    def branch(ctx):
+        Path(f"worker-{os.getpid()}").touch()
+        while not Path("go").exists():
+            time.sleep(0.01)
+
+    context.parallel([branch, branch])
+
+
+not_a_handler = 3
+
+
+def plain(event, context):
+    return event
