@@ -70,6 +70,7 @@ class CommitLog:
         """Something was staged; the lock is held."""
         if self._flusher is None:
             self._flusher = _Flusher(self)
+            self._flusher.start()
         self._flusher.wake()
 
     def flush(self) -> None:
@@ -118,7 +119,8 @@ class CommitLog:
         except Exception as error:
             self._broken = StoreError(f"{self._store.label} cannot be written: {type(error).__name__}: {error}")
             raise StoreFailure(self._broken) from error
-        except BaseException:
+        except BaseException as interruption:
+            interruption.__traceback__ = None  # its frames may hold the store's lock, and the store is asked next
             if batch and batch is not self._pending:
                 self._after_interruption(batch)
             raise
@@ -162,6 +164,9 @@ class _Flusher:
         self._work = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="durapool-flusher", daemon=True)
+
+    def start(self) -> None:
+        """Apart from the constructor, so that one whose start Ctrl-C cuts short can still be ended."""
         self._thread.start()
 
     def wake(self) -> None:
@@ -178,7 +183,7 @@ class _Flusher:
         """Stop, and wait for it."""
         self._ended.set()
         self._work.set()
-        if self._thread is not threading.current_thread():
+        if self._thread is not threading.current_thread() and self._thread.is_alive():
             self._thread.join(1.0)
 
     def _run(self) -> None:

@@ -6,6 +6,7 @@ User modules come here for the decorator, so the journal, the stores and the exe
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,7 +105,7 @@ def run(
     execution_id = new_execution_id() if id is None else checked_id(id)
     choices = Choices.of(handler, executor, checkpoint, default_retry)
     target = absolute(handler_name) if handler_name is not None else target_of(handler)
-    with _opened(store) as opened, _announced(None if id is not None else execution_id):
+    with _opened(store) as opened, _announced(execution_id, store, is_new=id is None):
         settings = choices.settings(execution_id, opened)
         job = Job(handler, target, _dump_event(event, settings), retry_failed)
         return _conclude(Invocations(job, opened, settings).run(), settings)
@@ -138,7 +139,7 @@ def resume(
     if handler is not None:
         _check_handler(handler)
     Choices.of(handler, executor, checkpoint, default_retry)
-    with _opened(store) as opened:
+    with _opened(store) as opened, _announced(id, store, is_new=False):
         summary = opened.find(id)
         if summary is None:
             raise ExecutionNotFoundError(f"there is no execution {id!r} in {opened.label}; `durapool ls` lists them")
@@ -150,17 +151,16 @@ def resume(
 
 
 @contextmanager
-def _announced(execution_id: str | None) -> Iterator[None]:
-    """Tell the id that was made, since nobody else knows it; None for one that the user gave."""
-    if execution_id is None:
-        yield
-        return
-    go_on = f"durapool resume {execution_id}"
-    print(f"durapool: execution {execution_id} (resume it with: {go_on})", file=sys.stderr)
+def _announced(execution_id: str, store: StoreSpec, *, is_new: bool) -> Iterator[None]:
+    """Tell how to go on: ahead of the run for an id that was made just now, and after Ctrl-C."""
+    where = f" --store {shlex.quote(os.fspath(store))}" if isinstance(store, (str, os.PathLike)) else ""
+    go_on = f"durapool resume {shlex.quote(execution_id)}{where}"
+    if is_new:
+        print(f"durapool: execution {execution_id} (resume it with: {go_on})", file=sys.stderr)
     try:
         yield
     except KeyboardInterrupt:
-        print(f"durapool: {execution_id} interrupted; resume it with: {go_on}", file=sys.stderr)
+        print(f"durapool: {execution_id} interrupted; go on with: {go_on}", file=sys.stderr)
         raise
 
 

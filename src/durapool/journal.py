@@ -245,6 +245,9 @@ class Journal:
             self._store.discard(self.execution_id, len(signals))
         except StoreError as error:
             raise StoreFailure(error) from error
+        except KeyboardInterrupt as interruption:
+            interruption.__traceback__ = None  # its frames may hold the store's lock, and more is written yet
+            raise
 
     def _take(self, signal: SignalRecord, at: float) -> None:
         if signal.kind == "stop":

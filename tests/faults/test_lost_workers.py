@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
@@ -53,11 +54,7 @@ def reads_address_zero(ctx):
 
 
 def overflows_the_c_stack(ctx):
-    sys.setrecursionlimit(10**9)
-    nested = []
-    for _ in range(10**6):
-        nested = [nested]
-    repr(nested)
+    faulthandler._stack_overflow()
 
 
 @pytest.mark.parametrize(

@@ -136,9 +136,6 @@ def _explained(execution_id: str, store: str | None) -> Iterator[None]:
     try:
         with _stoppable():
             yield
-    except KeyboardInterrupt:
-        say(f"{execution_id} interrupted; go on with: {go_on}")
-        raise
     except Terminated as stop:
         say(f"{execution_id} stopped by {signal.Signals(stop.signal_number).name}; go on with: {go_on}")
         raise

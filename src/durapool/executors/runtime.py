@@ -48,5 +48,6 @@ class Executors:
         self._pools.clear()
         deadline = time.monotonic() + PATIENCE
         for thread in self._stragglers:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            if thread.is_alive():  # an interrupt may have come before it was started
+                thread.join(max(0.0, deadline - time.monotonic()))
         self._stragglers.clear()
