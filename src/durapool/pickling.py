@@ -43,14 +43,25 @@ def load_function(data: bytes) -> Any:
 
 
 class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
-    """cloudpickle, and by value whatever a worker could not import from the same place."""
+    """cloudpickle, and by value whatever a worker could not import from the same place.
+
+    Code keeps the name of its file, which cloudpickle drops: tracebacks, warnings and coverage.py go by it.
+    """
 
     def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.CodeType):
+            make, arguments = cloudpickle_internals._code_reduce(obj)
+            return make, tuple(obj.co_filename if is_placeholder(each) else each for each in arguments)
         if isinstance(obj, types.FunctionType) and not is_importable(obj.__module__):
             return self._dynamic_function_reduce(obj)
         if isinstance(obj, type) and not is_importable(obj.__module__):
             return cloudpickle_internals._dynamic_class_reduce(obj)
         return super().reducer_override(obj)
+
+
+def is_placeholder(argument: Any) -> bool:
+    """Whether this is what cloudpickle puts in the place of a file's name."""
+    return isinstance(argument, str) and argument == "<dynamic-code>"
 
 
 _importable: dict[tuple[str, tuple[str, ...]], bool] = {}

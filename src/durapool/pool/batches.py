@@ -38,6 +38,7 @@ class PoolBatch:
     key: int = field(default_factory=lambda: next(_keys))
     runs: dict[int, ActiveRun] = field(default_factory=dict)  # by index of the branch
     losses: dict[int, int] = field(default_factory=dict)  # how often a branch has lost its worker
+    warned: set[Any] = field(default_factory=set)  # warnings shown already
     outcome: BatchOutcome | None = None
     crash: BaseException | None = None
     finished: bool = False
@@ -118,6 +119,8 @@ class ActiveRun:
         """
         plan = self.batch.open.plan
         branch_id = plan.branch_id(self.index)
+        if update.operation_id not in self.operations and self.batch.open.view.get(update.operation_id) is not None:
+            raise WireError(f"an update of operation {update.operation_id}, which is not of branch {self.index}")
         own = update.operation_id == branch_id
         if own and (plan.flat or update.action is not Action.START):
             raise WireError(f"a {update.action} of the branch's own operation {branch_id}")

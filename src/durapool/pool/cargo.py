@@ -138,6 +138,9 @@ def unpack_plan(body: Any, executor: ProcessExecutor) -> tuple[BatchPlan, Shippe
             executor=executor,
         )
         cargo = ShippedCargo(body["settings"], body["shared"], body["functions"], body["items"])
+        parts = names, cargo.items if cargo.functions is None else cargo.functions
+        if any(part is None or len(part) != plan.total for part in parts):
+            raise ValueError(f"it does not have {plan.total} names and branches")
         return plan, cargo, Limits(*body["limits"])
     except (KeyError, TypeError, ValueError) as problem:
         raise WireError(f"a nested batch that is not well-formed: {problem!r}") from problem

@@ -20,7 +20,11 @@ class Waiter(Protocol):
     """What a thread waits for. `signal` is set after `finished` has become true."""
 
     signal: threading.Event
-    finished: bool
+
+    @property
+    def finished(self) -> bool:
+        """Whether the wait is over."""
+        ...
 
 
 class Loop(Protocol):

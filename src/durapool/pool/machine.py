@@ -26,25 +26,28 @@ def usable_cpus() -> int:
     return affinity if quota is None else max(1, min(affinity, round(quota)))
 
 
-def cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """The CPU quota of this process's cgroup in CPUs (version 2, then 1), or None without one."""
-    for folder in _cgroup_folders(root):
-        quota = _read_quota(folder)
-        if quota is not None:
-            return quota
-    return None
+def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> float | None:
+    """The CPU quota in CPUs that holds for this process, by version 2 or 1 of cgroups; None without one.
+
+    Every cgroup around this process's own may have one, and the smallest holds.
+    """
+    quotas = [quota for folder in _cgroup_folders(root, membership) if (quota := _read_quota(folder)) is not None]
+    return min(quotas, default=None)
 
 
-def _cgroup_folders(root: Path) -> list[Path]:
-    folders = [root, root / "cpu", root / "cpu,cpuacct"]
+def _cgroup_folders(root: Path, membership: Path) -> set[Path]:
+    """This process's cgroups and those around them. A container may see none but the root."""
+    folders = {root, root / "cpu", root / "cpu,cpuacct"}
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = membership.read_text().splitlines()
     except OSError:
         return folders
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers in ("", "cpu", "cpu,cpuacct"):
-            folders.insert(0, root / controllers / path.lstrip("/"))
+        if controllers == "" or "cpu" in controllers.split(","):
+            top = root / controllers
+            own = top / path.lstrip("/")
+            folders |= {own, *(folder for folder in own.parents if folder.is_relative_to(top))}
     return folders
 
 

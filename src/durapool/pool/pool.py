@@ -32,11 +32,11 @@ from durapool.executors.open_batch import OpenBatch
 from durapool.pickling import dump_function, load_value
 from durapool.pool.batches import ActiveRun, NestedOwner, PoolBatch, pack_outcome
 from durapool.pool.cargo import unpack_plan
-from durapool.pool.logs import hand_over
+from durapool.pool.logs import hand_over, warn_again
 from durapool.pool.losses import lost_error, may_be_everybodys, timeout_error
 from durapool.pool.machine import default_start_method, usable_cpus
 from durapool.pool.supervisor import SupervisorLink
-from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_update
+from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_update
 from durapool.pool.workers import Worker
 from durapool.pool.workforce import Loss, Workforce
 from durapool.records import ErrorObject
@@ -100,6 +100,11 @@ class Pool:
         """Whether workers were told to end and have not yet."""
         return self._workforce.ending > 0
 
+    @property
+    def has_detached(self) -> bool:
+        """Whether branches of decided batches are still finishing (cancel_running=False)."""
+        return any(worker.run is not None and worker.run.detached for worker in self._workforce)
+
     def wait_for_stopped(self, seconds: float) -> None:
         """Turn until the workers that were told to end have, at most so long. Only while nobody turns the loop."""
         deadline = time.monotonic() + seconds
@@ -115,6 +120,13 @@ class Pool:
         self._batches.clear()
         self._inbox.clear()
         self._workforce.close()
+        self._selector.close()
+        self._wake_read.close()
+        self._wake_write.close()
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's descriptors."""
+        self._workforce.abandon()
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
@@ -329,6 +341,9 @@ class Pool:
             case Kind.LOG:
                 hand_over(worker, body[1])
                 return
+            case Kind.WARNING:
+                warn_again(worker, *body)
+                return
         run = worker.run
         if run is None or run.number != body[0]:
             raise WireError(f"{kind.name} of run {body[0]}, which is not what it runs")
@@ -336,7 +351,7 @@ class Pool:
             case Kind.UPDATES:
                 self._take_updates(worker, run, body[1])
             case Kind.DONE:
-                self._take_end(worker, run, Succeeded(body[1], body[2]))
+                self._take_end(worker, run, Succeeded(*unpack_result(body[1], body[2])))
             case Kind.FAILED:
                 self._take_end(worker, run, Failed(unpack_error(body[1]) or ErrorObject("an error without a message")))
             case Kind.SUSPENDED:
@@ -368,10 +383,11 @@ class Pool:
     def _take_end(self, worker: Worker, run: ActiveRun, outcome: BranchOutcome) -> None:
         worker.run = None
         worker.branches += 1
+        worker.relay()
         self._ended(run, outcome)
         most = self.executor.max_branches_per_worker
         if most is not None and worker.branches >= most:
-            self._workforce.dismiss(worker)
+            self._workforce.retire(worker)
         else:
             self._workforce.release(worker, keep=self.size * (self._deepest + 1))
 
@@ -426,7 +442,10 @@ class Pool:
 def _exception(pickled: bytes | None, error: list[Any] | None) -> BaseException:
     """What a branch crashed with, as itself where it could be pickled."""
     if pickled is not None:
-        loaded = load_value(pickled)
+        try:
+            loaded = load_value(pickled)
+        except Exception:  # noqa: BLE001  # its class is known to the worker alone
+            loaded = None
         if isinstance(loaded, BaseException):
             return loaded
     told = unpack_error(error)

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from durapool.exceptions import OrphanedBranch
 from durapool.executors import ProcessExecutor
 from durapool.pool.drive import Driver
 from durapool.pool.pool import Pool
@@ -23,14 +24,49 @@ class RunningPool:
     driver: Driver = field(init=False)
     users: int = 0
     last_used: float = 0.0
+    _closed: bool = False
 
     def __post_init__(self) -> None:
         self.driver = Driver(self.pool)
+
+    def close(self) -> None:
+        """End the pool; whoever waits for it gets OrphanedBranch."""
+        self.driver.while_paused(self._close_paused)
+        if not self._closed:  # poisoned: nobody turns the loop any more
+            self._close_paused()
+
+    def _close_paused(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.pool.close()
+            self.driver.poisoned = True
+
+    def finish_in_background(self) -> None:
+        """Branches of decided batches go on: a thread of our own turns the loop for them while nobody else does."""
+        threading.Thread(target=self._finish, name="durapool-background", daemon=True).start()
+
+    def _finish(self) -> None:
+        try:
+            self.driver.drive(_Stragglers(self.pool))
+        except OrphanedBranch:
+            return  # the pool was closed
 
     def wait_for_stopped(self, seconds: float) -> None:
         """Wait until the workers that were told to end have, at most so long."""
         if self.pool.is_stopping:
             self.driver.while_paused(lambda: self.pool.wait_for_stopped(seconds))
+
+
+class _Stragglers:
+    """What the background thread waits for."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.signal = threading.Event()
+        self._pool = pool
+
+    @property
+    def finished(self) -> bool:
+        return not self._pool.has_detached
 
 
 _lock = threading.Lock()
@@ -65,6 +101,8 @@ def release(running: RunningPool) -> None:
     with _lock:
         running.users -= 1
         running.last_used = time.monotonic()
+        if running.users == 0 and running.pool.has_detached:
+            running.finish_in_background()
         if _closer is None:
             _closer = threading.Thread(target=_close_idle, name="durapool-idle", daemon=True)
             _closer.start()
@@ -75,7 +113,7 @@ def remove(running: RunningPool) -> None:
     with _lock:
         for key in [key for key, value in _pools.items() if value is running]:
             del _pools[key]
-    running.pool.close()
+    running.close()
 
 
 def close_all() -> None:
@@ -84,7 +122,7 @@ def close_all() -> None:
         pools = list(_pools.values())
         _pools.clear()
     for running in pools:
-        running.pool.close()
+        running.close()
 
 
 def _close_idle() -> None:
@@ -97,7 +135,7 @@ def _close_idle() -> None:
             ]
             pools = [_pools.pop(key) for key in idle]
         for running in pools:
-            running.pool.close()
+            running.close()
 
 
 def _forget_after_fork() -> None:
@@ -105,6 +143,8 @@ def _forget_after_fork() -> None:
     global _lock, _closer
     _lock = threading.Lock()
     _closer = None
+    for running in _pools.values():
+        running.pool.abandon()
     _pools.clear()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -42,7 +45,7 @@ class SupervisorLink:
         self.pids: dict[int, int] = {}
         with theirs:
             if start_method == "fork":
-                self._pid = _fork_supervisor(theirs, preload)
+                self._pid = _fork_supervisor(theirs, workers, preload)
             else:
                 self._process = _start_supervisor(theirs, start_method, workers, preload)
         self._control.setblocking(False)
@@ -51,26 +54,30 @@ class SupervisorLink:
         """For the selector."""
         return self._control.fileno()
 
-    def fork_worker(self, worker: int) -> tuple[socket.socket, int]:
-        """Ask for a new worker; its socket and the read end of its stderr, ready for use at once."""
+    def fork_worker(self, worker: int) -> tuple[socket.socket, int, int]:
+        """Ask for a new worker; its socket and the read ends of its stdout and stderr, ready for use at once."""
         ours, theirs = socket.socketpair()
+        prints_read, prints_write = os.pipe()
         errors_read, errors_write = os.pipe()
         try:
-            self._send(pack(Kind.FORK, worker), [theirs.fileno(), errors_write])
+            self._send(pack(Kind.FORK, worker), [theirs.fileno(), prints_write, errors_write])
         except OSError as error:
             ours.close()
+            os.close(prints_read)
             os.close(errors_read)
             raise PoolError(f"the supervisor of the process pool is gone ({error})") from error
         finally:
             theirs.close()
+            os.close(prints_write)
             os.close(errors_write)
         ours.setblocking(False)
+        os.set_blocking(prints_read, False)
         os.set_blocking(errors_read, False)
-        return ours, errors_read
+        return ours, prints_read, errors_read
 
-    def kill(self, worker: int, grace: float = 0.0) -> None:
-        """End a worker's process group: SIGTERM and, after `grace` seconds, SIGKILL. Its end is told later."""
-        self._tell(pack(Kind.KILL, worker, grace))
+    def kill(self, worker: int, grace: float = 0.0, first: int = signal.SIGTERM) -> None:
+        """End a worker's process group: `first` (0: none), and SIGKILL after `grace` seconds. Its end is told later."""
+        self._tell(pack(Kind.KILL, worker, grace, int(first)))
 
     def watch(self, worker: int, limit: int) -> None:
         """Kill the worker when it and its descendants hold more than `limit` bytes; 0 for no limit."""
@@ -111,6 +118,13 @@ class SupervisorLink:
                 case _:
                     raise PoolError(f"the supervisor sent {kind!r}")
         return ends
+
+    def abandon(self) -> None:
+        """In a forked child: the supervisor is the parent's, and must not hear that we are gone."""
+        self._control.close()
+        if self._process is not None:
+            self._process.returncode = 0  # nothing here will wait for it
+        self._pid = 0
 
     def close(self) -> None:
         """Close the control socket, which ends the supervisor and all workers, and wait for it."""
@@ -155,7 +169,7 @@ def _start_supervisor(
         raise PoolError(f"the process pool cannot start {sys.executable}: {error}") from error
 
 
-def _fork_supervisor(theirs: socket.socket, preload: tuple[str, ...]) -> int:
+def _fork_supervisor(theirs: socket.socket, workers: int, preload: tuple[str, ...]) -> int:
     import durapool.worker.entry  # noqa: F401  # forked workers find it imported
     from durapool.worker import supervisor
 
@@ -166,16 +180,36 @@ def _fork_supervisor(theirs: socket.socket, preload: tuple[str, ...]) -> int:
     if pid:
         return pid
     try:
+        gc.freeze()  # what is garbage here was the parent's: no finalizer of it runs twice
         os.setsid()
-        control = theirs.fileno()
-        _close_all_but(control)
+        _let_go_of_all_but(theirs.fileno())
+        _forget_exit_handlers()
+        os.environ.update(worker_environment(workers))
         supervisor.preload(preload)
-        supervisor.main(control)
+        supervisor.main(theirs.fileno())
     finally:
         os._exit(70)
 
 
-def _close_all_but(keep: int) -> None:
-    limit = os.sysconf("SC_OPEN_MAX")
-    os.closerange(3, keep)
-    os.closerange(keep + 1, limit if limit > 0 else 65536)
+def _let_go_of_all_but(keep: int) -> None:
+    """Give up the parent's descriptors. Their numbers stay taken: an object of the parent's that still has one, a file
+    with text in its buffer perhaps, must not meet a descriptor of ours under it."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for name in os.listdir("/dev/fd"):
+        descriptor = int(name)
+        if descriptor > 2 and descriptor not in (keep, nothing):
+            try:
+                os.fstat(descriptor)
+            except OSError:
+                continue  # the listing's own
+            os.dup2(nothing, descriptor, inheritable=False)
+    os.close(nothing)
+
+
+def _forget_exit_handlers() -> None:
+    """They are the parent's, and workers run theirs at their end. A running coverage.py saves in one, so it stays."""
+    atexit._clear()
+    coverage = sys.modules.get("coverage")
+    current = None if coverage is None else coverage.Coverage.current()
+    if current is not None:
+        atexit.register(current.save)

@@ -18,7 +18,16 @@ from typing import Any
 
 import msgpack
 
-from durapool.records import Action, ErrorObject, Operation, OperationStatus, OperationSubType, OperationType, Update
+from durapool.records import (
+    Action,
+    ErrorObject,
+    Operation,
+    OperationStatus,
+    OperationSubType,
+    OperationType,
+    Payload,
+    Update,
+)
 
 VERSION = 1
 HEADER = struct.Struct(">BBI")
@@ -33,14 +42,14 @@ class Kind(IntEnum):
     """What a frame says. The comment gives the body."""
 
     # parent to supervisor
-    FORK = 1  # worker; with two descriptors: its socket, and the pipe that becomes its stderr
-    KILL = 2  # worker, seconds of grace after a SIGTERM (0: SIGKILL at once)
+    FORK = 1  # worker; with three descriptors: its socket, and the pipes that become its stdout and stderr
+    KILL = 2  # worker, seconds of grace before a SIGKILL (0: at once), signal for their begin (0: none)
     WATCH = 3  # worker, memory limit in bytes (0: none)
     # supervisor to parent
     FORKED = 10  # worker, pid
     EXITED = 11  # worker, wait status, peak RSS in bytes, bytes at which it passed its memory limit (0: it did not)
     # parent to worker
-    SURROUNDINGS = 20  # cwd, sys.path, environment changes {name: text or nil}, levels of loggers {name: level}
+    SURROUNDINGS = 20  # cwd, sys.path, environment, levels of loggers {name: level}, filters of warnings
     BATCH = 21  # batch key, settings blob, shared function or nil
     FORGET = 22  # batch key
     RUN = 23  # see pool.cargo and worker.branch.run_message
@@ -59,6 +68,7 @@ class Kind(IntEnum):
     SPAWN_BATCH = 46  # run, nested batch number, see worker.nested.describe
     FETCH_INPUTS = 47  # run, batch key
     LOG = 48  # run or nil, log record as a map
+    WARNING = 49  # text, [[module, class], ...] of the category and its bases, file name, line number, line or nil
 
 
 KINDS = {int(kind): kind for kind in Kind}
@@ -94,7 +104,9 @@ class Decoder:
                 end = start + HEADER.size + length
                 if len(buffer) < end:
                     break
-                body = unpack(memoryview(buffer)[start + HEADER.size : end])
+                # released at once: a view that lives on in a traceback would keep the buffer from being cut
+                with memoryview(buffer) as whole, whole[start + HEADER.size : end] as part:
+                    body = unpack(part)
                 start = end
                 yield kind, body
         finally:
@@ -117,6 +129,8 @@ _TYPES = {str(kind): kind for kind in OperationType}
 _SUB_TYPES: dict[str, OperationSubType] = {str(kind): kind for kind in OperationSubType}
 _STATUSES = {str(status): status for status in OperationStatus}
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_TEXT = (str, type(None))
+MAX_COUNT = 2**53  # of attempts, branches, seconds: what every store keeps exactly
 
 
 def pack_error(error: ErrorObject | None) -> tuple[Any, ...] | None:
@@ -133,6 +147,11 @@ def unpack_error(row: Any) -> ErrorObject | None:
     if not isinstance(row, list) or len(row) != 5:
         raise WireError("an error that is not an array of five")
     message, kind, data, trace, pickled = row
+    texts = [message, kind, data, *(trace if isinstance(trace, list) else [])]
+    if not all(isinstance(text, (str, type(None))) for text in texts) or not isinstance(trace, (list, type(None))):
+        raise WireError("an error whose message, type, data or trace is no text")
+    if not isinstance(pickled, (bytes, type(None))):
+        raise WireError("an error whose pickle is no bytes")
     return ErrorObject(message, kind, data, None if trace is None else tuple(trace), pickled)
 
 
@@ -176,9 +195,31 @@ def unpack_update(row: Any) -> Update:
         raise WireError(f"an update that is not well-formed: {problem!r}") from problem
     if not isinstance(identity, str) or _ID.fullmatch(identity) is None:
         raise WireError(f"an update with a bad operation id: {identity!r:.100}")
-    if not isinstance(payload, (str, bytes, type(None))) or not isinstance(attempt, int):
-        raise WireError(f"an update of {identity} with a bad payload or attempt")
+    if not isinstance(payload, (str, bytes, type(None))):
+        raise WireError(f"an update of {identity} with a payload that is none")
+    if not (
+        isinstance(parent, _TEXT)
+        and isinstance(name, _TEXT)
+        and isinstance(sub_type, _TEXT)
+        and (branch is None or (isinstance(branch, int) and 0 <= branch < MAX_COUNT))
+        and isinstance(attempt, int)
+        and 0 <= attempt < MAX_COUNT
+        and (delay is None or (isinstance(delay, (int, float)) and 0 <= delay < MAX_COUNT))
+        and isinstance(details, (dict, type(None)))
+    ):
+        raise WireError(f"an update of {identity} with a field of another type, or out of range")
     return update
+
+
+def unpack_result(payload: Any, summary: Any) -> tuple[Payload, str | None]:
+    """What a branch returned, and what is recorded instead where that is too large.
+
+    Raises:
+        WireError: they are of other types.
+    """
+    if not isinstance(payload, (str, bytes)) or not isinstance(summary, _TEXT):
+        raise WireError(f"a result of type {type(payload).__name__} with a summary of type {type(summary).__name__}")
+    return payload, summary
 
 
 def pack_operation(operation: Operation, now: float) -> tuple[Any, ...]:

@@ -1,21 +1,19 @@
-"""One worker as the parent sees it: its socket, what is queued for it, what it is doing, the tail of its stderr."""
+"""One worker as the parent sees it: its socket, what is queued for it, what it is doing, what it prints."""
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from durapool.pool.relay import LineRelay
 from durapool.pool.wire import Decoder, Kind, pack
 
 if TYPE_CHECKING:
     from durapool.pool.batches import ActiveRun
 
 RECEIVE = 256 * 1024  # bytes asked of one recv
-TAIL_LINES = 20  # of stderr, kept for the error of a lost worker
 
 
 @dataclass(eq=False, slots=True)
@@ -24,15 +22,15 @@ class Worker:
 
     number: int
     link: socket.socket
-    errors: int
+    prints: LineRelay
+    errors: LineRelay
     decoder: Decoder = field(default_factory=Decoder)
     outgoing: deque[bytes] = field(default_factory=deque)
     run: ActiveRun | None = None
     known_batches: set[int] = field(default_factory=set)
     surroundings: Any = None
+    warned: set[Any] = field(default_factory=set)  # warnings shown while it ran no branch
     branches: int = 0
-    tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL_LINES))
-    partial_line: str = ""
     at_end: bool = False  # its socket has ended
     problem: Exception | None = None  # why it was discarded
     received: int = 0  # bytes
@@ -76,26 +74,19 @@ class Worker:
         self.received += len(data)
         return data
 
-    def relay_errors(self) -> bool:
-        """Pass what it wrote to stderr on, in whole lines; False at the end of the pipe."""
-        while True:
-            try:
-                data = os.read(self.errors, 65536)
-            except BlockingIOError:
-                return True
-            *lines, self.partial_line = (self.partial_line + data.decode(errors="replace")).split("\n")
-            if not data and self.partial_line:
-                lines.append(self.partial_line)
-                self.partial_line = ""
-            self.tail.extend(lines)
-            if lines:
-                sys.stderr.write("\n".join(lines) + "\n")
-            if not data:
-                return False
+    def relay(self) -> None:
+        """Pass on what it has printed so far, in whole lines."""
+        self.prints.pass_on()
+        self.errors.pass_on()
+
+    def abandon(self) -> None:
+        """In a forked child: release the descriptors; what comes through them is the parent's to read."""
+        self.link.close()
+        self.prints.abandon()
+        self.errors.abandon()
 
     def close(self) -> None:
         """Release the descriptors."""
         self.link.close()
-        if self.errors >= 0:
-            os.close(self.errors)
-            self.errors = -1
+        self.prints.close()
+        self.errors.close()

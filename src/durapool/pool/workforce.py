@@ -8,14 +8,18 @@ from __future__ import annotations
 import contextlib
 import itertools
 import selectors
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from durapool.exceptions import PoolError
+from durapool.pool.relay import LineRelay
 from durapool.pool.supervisor import SupervisorLink, WorkerExit
-from durapool.pool.wire import Kind, WireError
+from durapool.pool.wire import Kind
 from durapool.pool.workers import Worker
+
+FAREWELL = 1.0  # seconds that the exit handlers of a worker have, such as coverage.py's
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +97,12 @@ class Workforce:
 
     def _hire(self) -> Worker:
         number = next(self._numbers)
-        link, errors = self._link.fork_worker(number)
-        worker = Worker(number, link, errors)
+        link, prints, errors = self._link.fork_worker(number)
+        worker = Worker(number, link, LineRelay(prints, "stdout"), LineRelay(errors, "stderr"))
         self._employed[number] = worker
         self._selector.register(link, selectors.EVENT_READ, lambda: self._hear(worker))
-        self._selector.register(errors, selectors.EVENT_READ, lambda: self._relay(worker))
+        for relay in (worker.prints, worker.errors):
+            self._selector.register(relay, selectors.EVENT_READ, lambda relay=relay: self._relay(worker, relay))
         if self._initializer is not None:
             worker.post(Kind.INITIALIZE, self._initializer)
         return worker
@@ -110,7 +115,17 @@ class Workforce:
     def trim(self, keep: int) -> None:
         """Dismiss idle workers above `keep`, those first that were idle longest."""
         while len(self._idle) > keep:
-            self.dismiss(self._idle[0])
+            self.retire(self._idle[0])
+
+    def retire(self, worker: Worker) -> None:
+        """Let a worker that runs nothing end: its exit handlers have `FAREWELL` seconds."""
+        worker.post(Kind.EXIT)
+        if worker.number in self._employed and worker.send():
+            self._link.kill(worker.number, FAREWELL, 0)
+            self._dismissed.add(worker.number)
+            self._forget(worker)
+        else:
+            self.dismiss(worker)
 
     def limit_memory(self, worker: Worker, limit: int) -> None:
         """Let the supervisor kill the worker above `limit` bytes; 0 for no limit."""
@@ -134,7 +149,7 @@ class Workforce:
         self._close(worker)
 
     def _close(self, worker: Worker) -> None:
-        for source in (worker.link, worker.errors):
+        for source in (worker.link, worker.prints, worker.errors):
             with contextlib.suppress(KeyError, ValueError):
                 self._selector.unregister(source)
         worker.close()
@@ -151,22 +166,27 @@ class Workforce:
             self._selector.unregister(worker.link)
             self._check_lost(worker)
             return
+        if worker.problem is not None:
+            return  # it was distrusted: what it says until it is dead counts for nothing
         try:
             for kind, body in worker.decoder.feed(data):
                 listener.on_message(worker, kind, body)
                 if worker.number not in self._employed:
                     return  # what it said led to its end
-        except (WireError, ValueError, TypeError, KeyError, IndexError) as problem:
+        except Exception as problem:  # noqa: BLE001  # whatever it said to get there, the loop goes on
             self.distrust(worker, problem)
 
     def distrust(self, worker: Worker, problem: Exception) -> None:
         """A worker broke the protocol: kill it; it is lost."""
         worker.problem = problem
-        self._link.kill(worker.number)
+        if worker in self._idle:
+            self.dismiss(worker)  # at once, or the next branch would be given to it
+        else:
+            self._link.kill(worker.number)
 
-    def _relay(self, worker: Worker) -> None:
-        if worker.number in self._employed and not worker.relay_errors():
-            self._selector.unregister(worker.errors)
+    def _relay(self, worker: Worker, relay: LineRelay) -> None:
+        if worker.number in self._employed and not relay.pass_on():
+            self._selector.unregister(relay)
 
     def _hear_supervisor(self) -> None:
         ends = self._link.receive()
@@ -200,9 +220,8 @@ class Workforce:
         self._lose(worker, end.status, end.peak, end.excess)
 
     def _lose(self, worker: Worker, status: int | None, peak: int, excess: int) -> None:
-        if worker.errors >= 0:
-            worker.relay_errors()
-        loss = Loss(status, peak, excess, tuple(worker.tail), worker.problem)
+        worker.relay()
+        loss = Loss(status, peak, excess, tuple(worker.errors.tail), worker.problem)
         self._forget(worker)
         assert self._listener is not None
         self._listener.on_lost(worker, loss)
@@ -252,8 +271,30 @@ class Workforce:
 
     def close(self) -> None:
         """End the supervisor and with it all workers."""
+        self._see_off()
         self._link.close()
         for worker in self:
             worker.close()
         self._employed.clear()
         self._idle.clear()
+
+    def _see_off(self) -> None:
+        """Let idle workers end by themselves, for `FAREWELL` seconds at the most."""
+        with selectors.DefaultSelector() as leaving:
+            for worker in self._idle:
+                worker.post(Kind.EXIT)
+                worker.send()
+                leaving.register(worker.link, selectors.EVENT_READ, worker)
+            deadline = time.monotonic() + FAREWELL
+            while leaving.get_map() and (left := deadline - time.monotonic()) > 0:
+                for key, _ in leaving.select(left):
+                    while key.data.receive():
+                        continue
+                    if key.data.at_end:
+                        leaving.unregister(key.data.link)
+
+    def abandon(self) -> None:
+        """In a forked child: close our copies of what is the parent's."""
+        self._link.abandon()
+        for worker in self:
+            worker.abandon()

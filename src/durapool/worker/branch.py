@@ -12,7 +12,7 @@ from durapool.exceptions import SerDesError
 from durapool.executors.base import BranchOutcome, Failed
 from durapool.operations.child import BranchRef, run_branch
 from durapool.pickling import load_function
-from durapool.pool.wire import unpack_operation
+from durapool.pool.wire import Kind, unpack_operation
 from durapool.records import OperationSubType
 from durapool.scope import Scope
 from durapool.worker.channel import Channel
@@ -56,33 +56,34 @@ class Run:
         recorded = [unpack_operation(row, now) for row in self.recorded]
         return StreamedJournal(channel, self.number, recorded, self.mode, self.brisk)
 
-    def execute(self, channel: Channel, journal: StreamedJournal) -> BranchOutcome:
-        """Load the function and run it."""
+    def execute(self, channel: Channel, journal: StreamedJournal, after_loading: Callable[[], None]) -> BranchOutcome:
+        """Load the function, tell `after_loading` so, and run it."""
         label = f"branch {self.ref.index} ({self.ref.name})"
         try:
-            function = self._function(channel)
+            function = self._function(channel, journal)
         except Exception as error:  # noqa: BLE001  # importing the user's modules may raise anything
             from durapool.errors import error_of
 
             problem = SerDesError(f"{label} cannot be loaded in a worker: {type(error).__name__}: {error}")
             problem.__cause__ = error
             return Failed(error_of(problem, local=True))
+        after_loading()
         scope = Scope(
             settings=self.batch.settings,
             journal=journal,
-            executor_for=NestedExecutors(channel, self.number, journal).executor_for,
+            executor_for=NestedExecutors(channel, journal).executor_for,
             label=label,
             branch=self.ref.index if self.ref.flat else None,
         )
         return run_branch(function, self.ref, scope, self.batch.item_serdes)
 
-    def _function(self, channel: Channel) -> Callable[[Any], Any]:
+    def _function(self, channel: Channel, journal: StreamedJournal) -> Callable[[Any], Any]:
         if self.function is not None:
             function: Callable[[Any], Any] = load_function(self.function)
             return function
         shared = load_function(self.batch.shared or b"")
         item = load_function(self.item or b"")
-        inputs = RemoteInputs(channel, self.number, self.batch.key, self.total)
+        inputs = RemoteInputs(channel, journal, self.batch.key, self.total)
         return lambda ctx: shared(ctx, item, self.ref.index, inputs)
 
 
@@ -106,9 +107,9 @@ def run_message(body: list[Any], batches: dict[int, WorkerBatch]) -> Run:
 class RemoteInputs(Sequence[Any]):
     """The `inputs` of a map in a worker: read-only; the items are fetched at the first access."""
 
-    def __init__(self, channel: Channel, run: int, batch: int, total: int) -> None:
+    def __init__(self, channel: Channel, journal: StreamedJournal, batch: int, total: int) -> None:
         self._channel = channel
-        self._run = run
+        self._journal = journal
         self._batch = batch
         self._total = total
         self._loaded: dict[int, Any] = {}
@@ -127,8 +128,15 @@ class RemoteInputs(Sequence[Any]):
             raise IndexError(f"the map has {self._total} inputs")
         position = index % self._total
         if position not in self._loaded:
-            self._loaded[position] = load_function(self._channel.fetch_inputs(self._run, self._batch)[position])
+            self._loaded[position] = load_function(self._fetch()[position])
         return self._loaded[position]
+
+    def _fetch(self) -> list[bytes]:
+        inputs, batch = self._channel.inputs, self._batch
+        if batch not in inputs:
+            self._journal.ask(Kind.FETCH_INPUTS, batch)
+            self._channel.wait(lambda: batch in inputs)
+        return inputs[batch]
 
     def __iter__(self) -> Iterator[Any]:
         return (self[i] for i in range(self._total))

@@ -90,13 +90,6 @@ class Channel:
         self.wait(lambda: bool(self.orders))
         return self.orders.popleft()
 
-    def fetch_inputs(self, run: int, batch: int) -> list[bytes]:
-        """The pickled items of a map."""
-        if batch not in self.inputs:
-            self.send(Kind.FETCH_INPUTS, run, batch)
-            self.wait(lambda: batch in self.inputs)
-        return self.inputs[batch]
-
     def close_for_fork(self) -> None:
         """In a process that user code forked: it must not speak on this socket."""
         os.close(self._link.detach())

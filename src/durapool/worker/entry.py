@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import os
 import socket
 import sys
-import warnings
-from typing import TextIO
 
 from durapool.errors import error_of
 from durapool.executors.base import BranchOutcome, Crashed, Failed, Succeeded, Suspended
@@ -17,15 +14,17 @@ from durapool.pool.wire import Kind, pack_error
 from durapool.records import ErrorObject
 from durapool.worker.branch import Run, WorkerBatch, run_message
 from durapool.worker.channel import Channel, ParentGoneError
-from durapool.worker.logs import forward_logs
+from durapool.worker.logs import Forwarding
 from durapool.worker.seeding import NumpySeeder
+from durapool.worker.surroundings import Surroundings
 
 
 def serve(link: int) -> None:
     """Serve branches on the socket `link` until the parent says EXIT or is gone."""
     use_whole_lines()
     channel = Channel(socket.socket(fileno=link))
-    forward_logs(channel)
+    forwarding = Forwarding(channel)
+    surroundings = Surroundings()
     os.register_at_fork(after_in_child=channel.close_for_fork)
     channel.send(Kind.READY, os.getpid())
     seeder = NumpySeeder().install()
@@ -38,14 +37,15 @@ def serve(link: int) -> None:
                 case Kind.RUN:
                     run = run_message(body, batches)
                     seeder.seed(run.seed)
-                    run_one(channel, run, broken)
+                    forwarding.before_loading()
+                    run_one(channel, run, broken, forwarding)
                 case Kind.BATCH:
                     batches[body[0]] = WorkerBatch(body[0], body[1], body[2])
                 case Kind.FORGET:
                     batches.pop(body[0], None)
                     channel.inputs.pop(body[0], None)
                 case Kind.SURROUNDINGS:
-                    take_surroundings(*body)
+                    surroundings.follow(*body)
                 case Kind.INITIALIZE:
                     broken = initialize(body[0])
                 case Kind.EXIT:
@@ -56,8 +56,7 @@ def serve(link: int) -> None:
         return
     finally:
         atexit._run_exitfuncs()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+        flush_prints()
 
 
 def initialize(initializer: bytes) -> ErrorObject | None:
@@ -70,12 +69,13 @@ def initialize(initializer: bytes) -> ErrorObject | None:
     return None
 
 
-def run_one(channel: Channel, run: Run, broken: ErrorObject | None) -> None:
+def run_one(channel: Channel, run: Run, broken: ErrorObject | None, forwarding: Forwarding) -> None:
     """Run one branch and send its outcome."""
     channel.acknowledged = 0
     journal = run.journal(channel)
-    outcome = run.execute(channel, journal) if broken is None else Failed(broken)
-    journal.send()
+    outcome = run.execute(channel, journal, forwarding.after_loading) if broken is None else Failed(broken)
+    flush_prints()
+    journal.end()
     try:
         send_outcome(channel, run, outcome)
     except ParentGoneError:
@@ -109,33 +109,21 @@ def _pickled(exception: BaseException) -> bytes | None:
     return data
 
 
-_first_environment = dict(os.environ)
-
-
-def take_surroundings(directory: str, path: list[str], changes: dict[str, str | None], levels: dict[str, int]) -> None:
-    """Follow the parent: working directory, sys.path, environment, levels of loggers."""
-    try:
-        os.chdir(directory)
-    except OSError as error:
-        warnings.warn(f"durapool: a worker cannot follow to {directory}: {error}", stacklevel=1)
-    sys.path[:] = path
-    wanted = {name: value for name, value in (_first_environment | changes).items() if value is not None}
-    for name in set(os.environ) - set(wanted):
-        del os.environ[name]
-    os.environ.update(wanted)
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-
-
 def use_whole_lines() -> None:
-    """Prints of workers that share a terminal or a file do not tear each other's lines.
+    """Make stdout and stderr anew over descriptors 1 and 2, which lead to the parent; it passes whole lines on.
 
-    The streams are made anew over descriptors 1 and 2: a forked worker inherits whatever the parent had put in their
-    place, with text in their buffers that is the parent's to write.
+    A forked worker inherits whatever the parent had put in their place, with text in their buffers that is the
+    parent's to write.
     """
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        try:
-            stream: TextIO = os.fdopen(descriptor, "w", buffering=1, closefd=False, errors="backslashreplace")
-        except OSError:
-            stream = open(os.devnull, "w")  # noqa: SIM115  # the parent has closed it; open for the worker's life
+        stream = os.fdopen(descriptor, "w", buffering=1, closefd=False, encoding="utf-8", errors="backslashreplace")
         setattr(sys, name, stream)
+
+
+def flush_prints() -> None:
+    """What a branch has printed arrives before its end does. The user may have put anything in place of the streams."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # noqa: BLE001  # None, or closed, or of the user's own making
+            continue

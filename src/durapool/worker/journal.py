@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from durapool.exceptions import OrphanedBranch
 from durapool.pool.wire import Kind, pack, pack_update
@@ -33,6 +34,7 @@ class StreamedJournal:
         self._sent = 0
         self._window_start = 0
         self._window_bytes = 0
+        self._ended = False
 
     def get(self, operation_id: str) -> Operation | None:
         """See `BranchJournal.get`."""
@@ -41,6 +43,7 @@ class StreamedJournal:
     def record(self, update: Update) -> None:
         """See `BranchJournal.record`."""
         with self._lock:
+            self._check()
             operation = self._operations.get(update.operation_id)
             if operation is None:
                 operation = self._operations[update.operation_id] = Operation.begin(update)
@@ -61,8 +64,26 @@ class StreamedJournal:
     def send(self) -> int:
         """Put all that was recorded on its way; the number of updates sent so far."""
         with self._lock:
+            self._check()
             self._send()
             return self._sent
+
+    def end(self) -> None:
+        """Put the last updates on their way. A thread that the branch has left behind gets no more through."""
+        with self._lock:
+            self._send()
+            self._ended = True
+
+    def ask(self, kind: Kind, *body: Any) -> None:
+        """Send a message of this run, after all that was recorded."""
+        with self._lock:
+            self._check()
+            self._send()
+            self._channel.send(kind, self._run, *body)
+
+    def _check(self) -> None:
+        if self._ended:
+            raise OrphanedBranch("the branch whose context this is has ended")
 
     def _send(self) -> None:
         if self._buffer:

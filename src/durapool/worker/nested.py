@@ -26,9 +26,8 @@ _numbers = itertools.count(1)
 class NestedExecutors:
     """What `Scope.executor_for` asks in a worker."""
 
-    def __init__(self, channel: Channel, run: int, journal: StreamedJournal) -> None:
+    def __init__(self, channel: Channel, journal: StreamedJournal) -> None:
         self._channel = channel
-        self._run = run
         self._journal = journal
 
     def executor_for(self, spec: ExecutorSpec) -> Executor:
@@ -44,8 +43,7 @@ class NestedExecutors:
     def run(self, plan: BatchPlan, scope: Scope) -> BatchOutcome:
         """See `Executor.run`."""
         number = next(_numbers)
-        self._journal.send()
-        self._channel.send(Kind.SPAWN_BATCH, self._run, number, describe(plan, scope))
+        self._journal.ask(Kind.SPAWN_BATCH, number, describe(plan, scope))
         ends = self._channel.nested_ends
         self._channel.wait(lambda: number in ends)
         return _outcome(ends.pop(number))

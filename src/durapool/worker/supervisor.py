@@ -43,12 +43,20 @@ def main(control: int, spawn: str = "") -> NoReturn:
     """
     status = 0
     try:
+        hold_standard_descriptors()
         Supervisor(socket.socket(fileno=control), spawn).serve()
     except BaseException:  # noqa: BLE001  # the last frame of the process: tell, and leave
         status = 70
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
+
+
+def hold_standard_descriptors() -> None:
+    """Where the parent had closed stdout, say, no descriptor of ours may get its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
 
 
 def preload(names: tuple[str, ...]) -> None:
@@ -119,13 +127,14 @@ class Supervisor:
                     raise RuntimeError(f"the parent sent {kind!r} to the supervisor")
 
     def _fork(self, worker: int) -> None:
-        link, errors = self._descriptors[:2]
-        del self._descriptors[:2]
+        link, prints, errors = self._descriptors[:3]
+        del self._descriptors[:3]
         pid = os.fork()
         if pid == 0:
-            become_worker(self._control.fileno(), self._wake_read, self._wake_write, link, errors, self._spawn)
-        os.close(link)
-        os.close(errors)
+            ours = (self._control.fileno(), self._wake_read, self._wake_write)
+            become_worker(ours, link, prints, errors, self._spawn)
+        for descriptor in (link, prints, errors):
+            os.close(descriptor)
         with contextlib.suppress(OSError):  # the child does the same: whoever comes first
             os.setpgid(pid, pid)
         self._workers[worker] = pid
@@ -137,14 +146,14 @@ class Supervisor:
             waits.append(WEIGHING_SECONDS)
         return max(0.0, min(waits)) if waits else None
 
-    def _kill(self, worker: int, grace: float) -> None:
+    def _kill(self, worker: int, grace: float, first: int = signal.SIGTERM) -> None:
         pid = self._workers.get(worker)
         if pid is None:
             return
         if grace > 0:
             self._grace_ends[worker] = time.monotonic() + grace
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGTERM)
+                os.killpg(pid, first)
         else:
             kill_group(pid)
 
@@ -222,7 +231,7 @@ class Supervisor:
                 return
 
 
-def become_worker(control: int, wake_read: int, wake_write: int, link: int, errors: int, spawn: str) -> NoReturn:
+def become_worker(supervisors: tuple[int, ...], link: int, prints: int, errors: int, spawn: str) -> NoReturn:
     """In the forked child: cut the ties to the supervisor, then serve branches until told to end."""
     status = 70
     try:
@@ -235,13 +244,12 @@ def become_worker(control: int, wake_read: int, wake_write: int, link: int, erro
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != supervisor:
             os._exit(0)
-        for descriptor in (control, wake_read, wake_write):
+        for descriptor in supervisors:
             os.close(descriptor)
-        os.dup2(errors, 2)
-        os.close(errors)
         nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
+        for descriptor, standard in ((nothing, 0), (prints, 1), (errors, 2)):
+            os.dup2(descriptor, standard)
+            os.close(descriptor)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ)
         if spawn:
@@ -249,7 +257,6 @@ def become_worker(control: int, wake_read: int, wake_write: int, link: int, erro
             os.execv(sys.executable, [*interpreter(), "-c", spawn, str(link)])
         from durapool.worker.entry import serve
 
-        gc.unfreeze()
         serve(link)
         status = 0
     except BaseException:  # noqa: BLE001  # the last frame of the process: tell, and leave
