@@ -1,0 +1,94 @@
+"""Random handlers, killed after random commits and resumed until they end, against the undisturbed run of each.
+
+DURAPOOL_TORTURE=N in the environment runs each test N times, with other handlers every time.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import HealthCheck, given, settings
+from torture_checks import check_at_most_once, check_effects, check_history, ends_of_operations
+from torture_interpreter import EffectLog, FileLog, MemoryLog
+from torture_nodes import Body, fails
+from torture_runs import Execution, Kill, Setting
+from torture_strategies import kills, programs, settings_of_runs
+
+from durapool.pool import registry
+
+TIMES = int(os.environ.get("DURAPOOL_TORTURE", "1"))
+rounds = pytest.mark.parametrize("number", range(TIMES))
+PATIENCE = 10.0  # seconds that threads and processes get to end
+
+
+def handlers(count: int) -> settings:
+    """So many random handlers; the same ones every time, unless more are asked for than usual."""
+    return settings(
+        max_examples=count,
+        derandomize="DURAPOOL_TORTURE" not in os.environ,
+        database=None,
+        deadline=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_is_left() -> Iterator[None]:
+    """No thread and no process outlives the tests, but for the thread that closes idle pools."""
+    registry.close_all()
+    before = set(psutil.Process().children(recursive=True))
+    yield
+    registry.close_all()
+    deadline = time.monotonic() + PATIENCE
+    for thread in threading.enumerate():
+        if thread.name.startswith("durapool") and thread.name != "durapool-idle":
+            thread.join(max(0.0, deadline - time.monotonic()))
+            assert not thread.is_alive(), f"{thread.name} still runs"
+    _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, PATIENCE)
+    assert not alive, f"processes still run: {alive}"
+
+
+def check(program: Body, setting: Setting, kills: Sequence[Kill], make_log: Callable[[], EffectLog]) -> None:
+    """The program comes to the same end, killed or not, and its effects and its history are in order."""
+    undisturbed = Execution(program, setting, make_log)
+    expected = undisturbed.run()
+    assert (expected.outcome[0] == "raised") is fails(program), expected.outcome
+    killed = Execution(program, setting, make_log)
+    final = killed.run_through(kills)
+    assert final.outcome == expected.outcome
+    for runs in (undisturbed.runs, killed.runs):
+        check_effects(runs)
+        check_at_most_once(program, runs)
+        check_history(runs)
+    assert ends_of_operations(final.records) == ends_of_operations(expected.records)
+
+
+@rounds
+@handlers(500)
+@given(program=programs(), setting=settings_of_runs("thread"), kills=kills)
+def test_a_killed_handler_ends_as_if_nothing_had_happened(
+    number: int, program: Body, setting: Setting, kills: list[Kill]
+) -> None:
+    check(program, setting, kills, MemoryLog)
+
+
+@rounds
+def test_a_killed_handler_whose_branches_are_processes_ends_as_if_nothing_had_happened(
+    number: int, tmp_path: Path
+) -> None:
+    counter = itertools.count()
+
+    @handlers(30)
+    @given(programs(), settings_of_runs("process:2"), kills)
+    def killed(program: Body, setting: Setting, kills: list[Kill]) -> None:
+        check(program, setting, kills, lambda: FileLog(tmp_path / f"effects-{next(counter)}"))
+
+    killed()
