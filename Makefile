@@ -10,11 +10,12 @@ endif
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help venv demo test lint format perf clean
+.PHONY: help venv demo test torture lint format perf clean
 
 help:
 	@echo "make demo    kill a real job half-way, run it again, time it on threads and on processes"
 	@echo "make test    the tests"
+	@echo "make torture 20 times as many killed random handlers (TIMES=n for n times)"
 	@echo "make lint    ruff and mypy"
 	@echo "make perf    the benchmarks; results in perf/results"
 	@echo "make clean   remove virtual environments and caches"
@@ -33,6 +34,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest
+
+TIMES ?= 20
+torture: $(READY)
+	DURAPOOL_TORTURE=$(TIMES) $(BIN)/python -m pytest tests/torture --timeout 0
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -44,7 +44,8 @@ def main(control: int, spawn: str = "") -> NoReturn:
     status = 0
     try:
         hold_standard_descriptors()
-        Supervisor(socket.socket(fileno=control), spawn).serve()
+        with socket.socket(fileno=control) as link:
+            Supervisor(link, spawn).serve()
     except BaseException:  # noqa: BLE001  # the last frame of the process: tell, and leave
         status = 70
         sys.excepthook(*sys.exc_info())
