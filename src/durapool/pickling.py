@@ -51,7 +51,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, types.CodeType):
             make, arguments = cloudpickle_internals._code_reduce(obj)
-            return make, tuple(obj.co_filename if is_placeholder(each) else each for each in arguments)
+            return make, tuple(obj.co_filename if _is_placeholder(each) else each for each in arguments)
         if isinstance(obj, types.FunctionType) and not is_importable(obj.__module__):
             return self._dynamic_function_reduce(obj)
         if isinstance(obj, type) and not is_importable(obj.__module__):
@@ -59,7 +59,7 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         return super().reducer_override(obj)
 
 
-def is_placeholder(argument: Any) -> bool:
+def _is_placeholder(argument: Any) -> bool:
     """Whether this is what cloudpickle puts in the place of a file's name."""
     return isinstance(argument, str) and argument == "<dynamic-code>"
 

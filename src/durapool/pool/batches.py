@@ -90,9 +90,14 @@ class ActiveRun:
         return bool(self.nested)
 
     def deadline(self) -> float | None:
-        """When it has run too long (time.monotonic()); None without a timeout, and while it lends its place."""
+        """When it has run too long (time.monotonic()); None without a timeout.
+
+        None, too, while its worker starts and while it lends its place: that is not the branch's time.
+        """
         timeout = self.batch.limits.timeout
-        return None if timeout is None or self.lent else self.started + self.lent_seconds + timeout
+        if timeout is None or self.lent or not self.worker.ready:
+            return None
+        return self.started + self.lent_seconds + timeout
 
     def lend(self, number: int, nested: PoolBatch) -> None:
         """Wait for a nested batch."""

@@ -337,6 +337,9 @@ class Pool:
         """See `Listener.on_message`."""
         match kind:
             case Kind.READY:
+                worker.ready = True
+                if worker.run is not None:
+                    worker.run.started = time.monotonic()  # its start is not the branch's time
                 return
             case Kind.LOG:
                 hand_over(worker, body[1])

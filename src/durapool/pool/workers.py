@@ -31,6 +31,7 @@ class Worker:
     surroundings: Any = None
     warned: set[Any] = field(default_factory=set)  # warnings shown while it ran no branch
     branches: int = 0
+    ready: bool = False  # it has come up
     at_end: bool = False  # its socket has ended
     problem: Exception | None = None  # why it was discarded
     received: int = 0  # bytes
