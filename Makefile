@@ -10,14 +10,16 @@ endif
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help venv demo test torture lint format perf clean
+.PHONY: help venv demo test torture soak lint format perf faults-table clean
 
 help:
 	@echo "make demo    kill a real job half-way, run it again, time it on threads and on processes"
 	@echo "make test    the tests"
 	@echo "make torture 20 times as many killed random handlers (TIMES=n for n times)"
+	@echo "make soak    10,000 branches with random faults (BRANCHES=n, SEED=n)"
 	@echo "make lint    ruff and mypy"
 	@echo "make perf    the benchmarks; results in perf/results"
+	@echo "make faults-table  what happens to whom when a branch dies, here and in other pools; measured"
 	@echo "make clean   remove virtual environments and caches"
 
 venv: $(READY)
@@ -39,6 +41,11 @@ TIMES ?= 20
 torture: $(READY)
 	DURAPOOL_TORTURE=$(TIMES) $(BIN)/python -m pytest tests/torture --timeout 0
 
+BRANCHES ?= 10000
+SEED ?= 20
+soak: $(READY)
+	@$(BIN)/python -m perf.soak --branches $(BRANCHES) --seed $(SEED)
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -50,6 +57,10 @@ format: $(READY)
 
 perf: $(READY)
 	$(BIN)/python -m perf cpu overhead
+
+faults-table: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[perf]'
+	@$(BIN)/python -m perf.faults_table
 
 clean:
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

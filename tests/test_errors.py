@@ -68,7 +68,7 @@ class ShapeShifterError(Exception):
 def raised(error: BaseException) -> BaseException:
     try:
         raise error
-    except BaseException as caught:  # noqa: BLE001  # SystemExit is recorded too
+    except BaseException as caught:  # SystemExit is recorded too
         return caught
 
 

@@ -240,7 +240,7 @@ class Recorder:
         self.log.append((self.depth, "child", name, config))
         try:
             return func(Recorder(self.log, self.depth + 1))
-        except Exception as error:  # noqa: BLE001  # as the real one
+        except Exception as error:  # as the real one
             failure = error_of(error, local=True)
         raise ChildContextError(failure.message, failure.type) from exception_of(failure)
 

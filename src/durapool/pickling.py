@@ -33,7 +33,7 @@ def dump_function(function: Any, what: str) -> bytes:
     try:
         FunctionPickler(buffer, protocol=PROTOCOL).dump(function)
     except Exception as error:
-        raise SerDesError(f"{what} cannot be sent to a worker: {blame(function) or error}") from error
+        raise SerDesError(f"{what} cannot be sent to a worker: {_blame_safely(function) or error}") from error
     return buffer.getvalue()
 
 
@@ -101,6 +101,13 @@ def _find(module_name: str) -> bool:
 def blame(function: Any) -> str | None:
     """Which captured object cannot be pickled, in words; None if no single one is found."""
     return _blame(function, getattr(function, "__qualname__", repr(function)), set())
+
+
+def _blame_safely(function: Any) -> str | None:
+    try:
+        return blame(function)
+    except Exception:  # noqa: BLE001  # it looks into objects of the user's, which may raise anything
+        return None
 
 
 def _blame(obj: Any, owner: str, seen: set[int]) -> str | None:
@@ -190,22 +197,44 @@ class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle ha
 _by_value: dict[tuple[str, str], type] = {}
 
 
+_in_worker = False
+
+
+def enter_worker() -> None:
+    """From now on this process is a worker: its functions came by value, and their classes with them."""
+    global _in_worker
+    _in_worker = True
+
+
 def find_class(module_name: str, qualname: str) -> type:
-    """The class of that name: the module's own where it has it, else the one that came by value with a function."""
+    """The class of that name: the module's own where it has it, else the one that came by value with a function.
+
+    In a worker it is the other way round: a forked one has the parent's modules too, but its functions came with
+    classes of their own, and must meet these.
+    """
+    places = (_travelled_class, _class_of_module) if _in_worker else (_class_of_module, _travelled_class)
+    for find in places:
+        found = find(module_name, qualname)
+        if found is not None:
+            return found
+    raise SerDesError(
+        f"a recorded value is of class {module_name}.{qualname}, which this program does not define. "
+        "Define it at module level under the same name, or record plain values"
+    )
+
+
+def _class_of_module(module_name: str, qualname: str) -> type | None:
     found: Any = sys.modules.get(module_name)
     if found is None and importlib.util.find_spec(module_name.partition(".")[0]) is not None:
         found = importlib.import_module(module_name)
     for part in qualname.split("."):
         found = getattr(found, part, None)
-    if isinstance(found, type):
-        return found
-    known = _by_value.get((module_name, qualname))
-    if known is not None:
-        return known
-    for candidate in list(cloudpickle_internals._DYNAMIC_CLASS_TRACKER_BY_CLASS):
+    return found if isinstance(found, type) else None
+
+
+def _travelled_class(module_name: str, qualname: str) -> type | None:
+    """The last that came, for a notebook may have defined it anew."""
+    for candidate in reversed(list(cloudpickle_internals._DYNAMIC_CLASS_TRACKER_BY_CLASS)):
         if candidate.__module__ == module_name and candidate.__qualname__ == qualname:
             return candidate  # type: ignore[no-any-return]  # cloudpickle has no types
-    raise SerDesError(
-        f"a recorded value is of class {module_name}.{qualname}, which this program does not define. "
-        "Define it at module level under the same name, or record plain values"
-    )
+    return _by_value.get((module_name, qualname))

@@ -5,10 +5,9 @@ import time
 from datetime import date
 from pathlib import Path
 
-from durapool.retries import RetryPresets
-
 from durapool import durable_execution
 from durapool.config import CallbackConfig, CompletionConfig, ParallelConfig, StepConfig
+from durapool.retries import RetryPresets
 
 NO_RETRY = StepConfig(retry_strategy=RetryPresets.none())
 

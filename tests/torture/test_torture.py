@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from torture_checks import check_at_most_once, check_effects, check_history, ends_of_operations
 from torture_interpreter import EffectLog, FileLog, MemoryLog
-from torture_nodes import Body, fails
+from torture_nodes import Batch, Body, Completion, Raise, Step, Try, may_fail
 from torture_runs import Execution, Kill, Setting
 from torture_strategies import kills, programs, settings_of_runs
 
@@ -60,7 +60,7 @@ def check(program: Body, setting: Setting, kills: Sequence[Kill], make_log: Call
     """The program comes to the same end, killed or not, and its effects and its history are in order."""
     undisturbed = Execution(program, setting, make_log)
     expected = undisturbed.run()
-    assert (expected.outcome[0] == "raised") is fails(program), expected.outcome
+    assert expected.outcome[0] == "returned" or may_fail(program), expected.outcome
     killed = Execution(program, setting, make_log)
     final = killed.run_through(kills)
     assert final.outcome == expected.outcome
@@ -69,6 +69,13 @@ def check(program: Body, setting: Setting, kills: Sequence[Kill], make_log: Call
         check_at_most_once(program, runs)
         check_history(runs)
     assert ends_of_operations(final.records) == ends_of_operations(expected.records)
+
+
+@pytest.mark.parametrize("commit", range(1, 7))
+def test_a_flat_branch_that_left_no_record_is_run_again_before_those_after_it(commit: int) -> None:
+    branches: tuple[Body, ...] = ((Try((Raise(),)),), (Step(1), Step(2, failures=1, gives_up=True)))
+    batch = Batch(branches, False, 1, Completion.ALL_SUCCESSFUL, flat=True, throws=False)
+    check((batch,), Setting("thread", "sync", None, True), [Kill(commit, 0.0)], MemoryLog)
 
 
 @rounds

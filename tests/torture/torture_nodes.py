@@ -119,29 +119,29 @@ class Batch:
         """Whether the order in which concurrent branches end could change the result."""
         if self.max_concurrency == 1 or self.completion is Completion.ALL_COMPLETED:
             return False
-        return self.completion is Completion.FIRST_SUCCESSFUL or any(map(fails, self.branches))
+        return self.completion is Completion.FIRST_SUCCESSFUL or any(map(may_fail, self.branches))
 
 
 Node = Step | Wait | Poll | Raise | Try | Child | Retried | Callback | Asked | Batch
 Body = tuple[Node, ...]
 
 
-def fails(body: Body) -> bool:
-    """Whether these nodes end in an exception."""
-    return any(map(_fails, body))
+def may_fail(body: Body) -> bool:
+    """Whether these nodes may end in an exception: they do, unless a batch is complete before it comes to that."""
+    return any(map(_node_may_fail, body))
 
 
-def _fails(node: Node) -> bool:
+def _node_may_fail(node: Node) -> bool:
     match node:
         case Step(gives_up=gives_up) | Poll(gives_up=gives_up):
             return gives_up
         case Raise():
             return True
         case Child(body=body) | Retried(body=body):
-            return fails(body)
+            return may_fail(body)
         case Callback(answer=answer) | Asked(answer=answer):
             return answer is not Answer.OK
         case Batch(throws=throws, branches=branches):
-            return throws and any(map(fails, branches))
+            return throws and any(map(may_fail, branches))
         case _:
             return False

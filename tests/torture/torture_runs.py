@@ -29,10 +29,20 @@ class Killed(BaseException):
 
 @dataclass(frozen=True)
 class Kill:
-    """When a run is killed: at its n-th commit (from 1), which the store has taken (`kept`) or not."""
+    """When a run is killed: at its n-th commit (from 1), of which the store has taken a share, from 0 to 1.
+
+    A share stands for a kill between two commits: the log may commit what is pending at any moment.
+    """
 
     commit: int
-    kept: bool
+    kept: float
+
+    def kept_of(self, records: Sequence[Record]) -> Sequence[Record]:
+        """What the store has taken; the end of the execution comes in one commit with that of its last invocation."""
+        count = round(self.kept * len(records))
+        if 0 < count < len(records) and records[count - 1].update.action is Action.INVOCATION:
+            count -= 1
+        return records[:count]
 
 
 @dataclass(frozen=True)
@@ -64,10 +74,11 @@ class MortalStore:
     def write(self, execution_id: str, records: Sequence[Record]) -> None:
         self._check_alive()
         self.commits += 1
-        self.dead = self.kill is not None and self.commits >= self.kill.commit
-        if not self.dead or (self.kill is not None and self.kill.kept):
-            self.inner.write(execution_id, records)
-            self._answer(execution_id, records)
+        if self.kill is not None and self.commits == self.kill.commit:
+            self.dead = True
+            records = self.kill.kept_of(records)
+        self.inner.write(execution_id, records)
+        self._answer(execution_id, records)
         if self.dead:
             if threading.current_thread().name == "durapool-flusher":
                 self._check_alive()  # it works for nobody: all others hear of the death by the state of the log

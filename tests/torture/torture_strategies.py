@@ -23,7 +23,7 @@ from torture_nodes import (
     Step,
     Try,
     Wait,
-    fails,
+    may_fail,
 )
 from torture_runs import Kill, Setting
 
@@ -61,7 +61,7 @@ def _bodies(depth: int, most: int = 3) -> st.SearchStrategy[Body]:
 
 
 def _handled(node: Node, handled: bool) -> Node:
-    return Try((node,)) if handled and fails((node,)) else node
+    return Try((node,)) if handled and may_fail((node,)) else node
 
 
 @cache
@@ -119,7 +119,9 @@ def programs(depth: int = DEPTH) -> st.SearchStrategy[Body]:
     return st.tuples(around, batch, around).map(lambda parts: sum(parts, ()))
 
 
-kills = st.lists(st.builds(Kill, st.integers(1, 16), st.booleans()), min_size=2, max_size=MOST_KILLS)
+kills = st.lists(
+    st.builds(Kill, st.integers(1, 16), st.sampled_from([0.0, 0.5, 0.8, 1.0])), min_size=2, max_size=MOST_KILLS
+)
 settings_of_runs: Callable[..., st.SearchStrategy[Setting]] = lambda executor: st.builds(  # noqa: E731
     Setting,
     st.just(executor),

@@ -34,6 +34,19 @@ class ThreadExecutor:
 class ProcessExecutor:
     """Branches run in worker processes: all cores, isolated, and one that dies takes only its branch along.
 
+    Workers follow this process: working directory, sys.path, environment, levels of loggers and filters of warnings
+    are what they were here when the batch began. What a branch says comes here: log records to the handlers of this
+    process, once, with `durapool_execution`, `durapool_branch` and `durapool_worker` as attributes; warnings as if
+    they had been issued here, each once a batch; stdout and stderr to `sys.stdout` and `sys.stderr`, in whole lines.
+
+    Thread counts of BLAS and OpenMP are set in workers (CPUs by workers) unless the environment has them. A library
+    that this process has loaded already keeps its count under start_method="fork".
+
+    coverage.py measures in workers as in any subprocess, with `parallel = true` and either `patch = subprocess` in its
+    configuration or COVERAGE_PROCESS_START and a .pth file; under start_method="fork", `parallel = true` is enough.
+    Workers that end by themselves save what they measured; workers that are killed (lost, over a limit, a decided
+    batch's) do not.
+
     Args:
         workers: how many; None for the CPUs that this process may use (affinity and cgroup quota counted).
         start_method: "forkserver", "spawn" or "fork"; None for the best that the platform has.

@@ -56,6 +56,8 @@ class OpenBatch:
             return
         self._begun = {op.branch for op in branches if op.branch is not None}
         if self.plan.flat:
+            # branches start in index order, and one that calls no operation leaves no record
+            self._begun = set(range(max(self._begun, default=-1) + 1))
             self.coordinator.recover([], sorted(self._begun))
             return
         ended = sorted((op for op in branches if op.status.is_terminal), key=lambda op: op.ended_seq)

@@ -32,6 +32,7 @@ class ProcessBatches:
                 scope.settings.checkpoint,
                 surroundings(running.pool.size),
                 scope.settings.execution_id,
+                invocation=self._used,
             )
             return _drive(running, batch)
         finally:

@@ -40,11 +40,12 @@ class Executors:
     def finish_invocation(self) -> None:
         """Wait for what decisions cut off.
 
-        Threads end at their next operation, which is rejected; workers were killed, and are gone as soon as the
-        kernel has cleared them away.
+        Threads end at their next operation, which is rejected. Workers are killed, also those that
+        `cancel_running=False` or a thread that was cut off has left at work, and are gone as soon as the kernel has
+        cleared them away.
         """
-        for running in self._pools:
-            running.wait_for_stopped(PATIENCE)
+        for running in list(self._pools):
+            running.end_invocation(self._pools, PATIENCE)
         self._pools.clear()
         deadline = time.monotonic() + PATIENCE
         for thread in self._stragglers:

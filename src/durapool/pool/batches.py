@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ class PoolBatch:
     mode: str  # of checkpoints: "sync" or "async"
     surroundings: Any
     execution_id: str
+    invocation: object = None  # of a batch of the handler's: what stops it at the latest, by identity
     owner: NestedOwner | None = None
     key: int = field(default_factory=lambda: next(_keys))
     runs: dict[int, ActiveRun] = field(default_factory=dict)  # by index of the branch
@@ -135,6 +137,31 @@ class ActiveRun:
             self.operations.add(update.operation_id)
             return
         raise WireError(f"an update of operation {update.operation_id}, which is not of branch {self.index}")
+
+
+def waits(batches: Sequence[PoolBatch]) -> list[float]:
+    """Seconds until something of these is due: what suspended branches wait for, and the times of running ones."""
+    due = [batch.open.view.next_due() for batch in batches if batch.open.has_waiting]
+    deadlines = [run.deadline() for run in _limited(batches)]
+    left = [deadline - time.monotonic() for deadline in deadlines if deadline is not None]
+    return left + [seconds for seconds in due if seconds is not None]
+
+
+def overdue(batches: Sequence[PoolBatch]) -> list[ActiveRun]:
+    """The runs whose time is over."""
+    now = time.monotonic()
+    return [run for run in _limited(batches) if (deadline := run.deadline()) is not None and deadline <= now]
+
+
+def _limited(batches: Sequence[PoolBatch]) -> list[ActiveRun]:
+    return [run for batch in batches if batch.limits.timeout is not None for run in batch.runs.values()]
+
+
+def nested_batch(run: ActiveRun, number: int, open_batch: OpenBatch, cargo: Cargo, limits: Limits) -> PoolBatch:
+    """A batch that the worker of `run` has started, under the number that it gave."""
+    outer = run.batch
+    owner = NestedOwner(run, number)
+    return PoolBatch(open_batch, cargo, limits, outer.mode, outer.surroundings, outer.execution_id, owner=owner)
 
 
 def pack_outcome(outcome: BatchOutcome) -> list[Any]:

@@ -7,10 +7,11 @@ a nested plan that a worker made; they are never loaded here.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from durapool.exceptions import SerDesError
 from durapool.executors import ProcessExecutor
 from durapool.executors.base import BatchPlan
 from durapool.pickling import PROTOCOL, dump_function
@@ -100,16 +101,30 @@ class ShippedCargo:
 
     settings: bytes
     shared: bytes | None
-    functions: Sequence[bytes] | None
-    items: Sequence[bytes] | None
+    functions: Sequence[bytes | str] | None  # text says why a part could not be pickled
+    items: Sequence[bytes | str] | None
 
     def function(self, index: int) -> bytes | None:
         """See `Cargo.function`."""
-        return None if self.functions is None else self.functions[index]
+        return None if self.functions is None else _part(self.functions[index])
 
     def item(self, index: int) -> bytes | None:
         """See `Cargo.item`."""
-        return None if self.items is None else self.items[index]
+        return None if self.items is None else _part(self.items[index])
+
+
+def part_or_why(pickled: Callable[[int], bytes | None], index: int) -> bytes | str | None:
+    """A part of a batch, or the text of the error for which it cannot be sent: it concerns that branch alone."""
+    try:
+        return pickled(index)
+    except SerDesError as error:
+        return str(error)
+
+
+def _part(part: bytes | str) -> bytes:
+    if isinstance(part, str):
+        raise SerDesError(part)
+    return part
 
 
 def unpack_plan(body: Any, executor: ProcessExecutor) -> tuple[BatchPlan, ShippedCargo, Limits]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from typing import Protocol
 
-from durapool.exceptions import OrphanedBranch
+from durapool.exceptions import OrphanedBranch, PoolError
 
 
 class Waiter(Protocol):
@@ -45,7 +46,7 @@ class Driver:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._lock = threading.Lock()
-        self._driving = False
+        self._driver: int | None = None  # the thread that turns the loop
         self._waiting: list[threading.Event] = []
         self._pausing = 0  # threads that want the loop to stand still
         self.poisoned = False
@@ -55,6 +56,7 @@ class Driver:
 
         Raises:
             OrphanedBranch: a turn of another thread was interrupted, and the loop with it.
+            PoolError: called out of a turn, such as by a signal handler that has interrupted one.
         """
         try:
             while not waiter.finished:
@@ -65,6 +67,7 @@ class Driver:
                     waiter.signal.clear()
         finally:
             self._stop_waiting(waiter.signal)
+            self._leave()  # an interrupt may have come right after this thread took the wheel
 
     def while_paused(self, action: Callable[[], None]) -> None:
         """Run `action` while nobody turns the loop. Does nothing when the loop is poisoned."""
@@ -99,11 +102,15 @@ class Driver:
         with self._lock:
             if self.poisoned:
                 raise OrphanedBranch("the process pool was interrupted")
-            if self._driving or (self._pausing and not pausing):
+            if self._driver == get_ident():
+                raise PoolError(
+                    "this thread is at work in the process pool already; a signal handler cannot wait for it"
+                )
+            if self._driver is not None or (self._pausing and not pausing):
                 if signal not in self._waiting:
                     self._waiting.append(signal)
                 return False
-            self._driving = True
+            self._driver = get_ident()
             if signal in self._waiting:
                 self._waiting.remove(signal)
             return True
@@ -112,13 +119,16 @@ class Driver:
         with self._lock:
             if signal in self._waiting:
                 self._waiting.remove(signal)
-                if not self._driving:
+                if self._driver is None:
                     self._wake_waiting()
 
     def _leave(self) -> None:
+        """Let another thread drive, if this one does."""
         with self._lock:
-            self._driving = False
-            self._wake_waiting()
+            if self._driver == get_ident():
+                self._driver = None
+            if self._driver is None:
+                self._wake_waiting()
 
     def _wake_waiting(self) -> None:
         """All of them: few, and each either drives or sleeps again. One alone might be the wrong one."""

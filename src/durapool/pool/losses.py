@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from collections import deque
+from collections.abc import Iterator
 
 from durapool.exceptions import (
     BranchMemoryError,
@@ -12,7 +15,10 @@ from durapool.exceptions import (
     WorkerLostError,
     WorkerProtocolError,
 )
+from durapool.pool.batches import ActiveRun
 from durapool.pool.workforce import Loss
+
+SIGNAL_PATIENCE = 1.0  # seconds that a worker lost to a signal of service managers is not recorded
 
 
 def lost_error(loss: Loss, branch: str, memory_limit: int | None) -> DurableExecutionsError:
@@ -36,16 +42,6 @@ def lost_error(loss: Loss, branch: str, memory_limit: int | None) -> DurableExec
     return WorkerLostError(text)
 
 
-def may_be_everybodys(loss: Loss) -> bool:
-    """Whether the worker ended by a signal that service managers send to all processes of a program at once.
-
-    The parent is then about to end too, and records no failure of a branch for it.
-    """
-    if loss.status is None or loss.problem is not None or loss.excess or not os.WIFSIGNALED(loss.status):
-        return False
-    return os.WTERMSIG(loss.status) in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
 def describe(status: int | None) -> str:
     """A wait status in words."""
     if status is None:
@@ -66,3 +62,33 @@ def timeout_error(branch: str, timeout: float) -> BranchTimeoutError:
     return BranchTimeoutError(
         f"{branch} ran longer than the executor's timeout of {timeout:g} s and was stopped; what it recorded is kept"
     )
+
+
+class HeldLosses:
+    """Losses that may be one signal to every process of the program, as service managers send it.
+
+    They are held for a while: if the parent was signalled too, it is about to end and records no failure for them.
+    """
+
+    def __init__(self) -> None:
+        self._held: deque[tuple[float, ActiveRun, Loss]] = deque()
+
+    def hold(self, run: ActiveRun, loss: Loss) -> bool:
+        """Hold the loss if it is such a one; whether it is."""
+        if loss.status is None or loss.problem is not None or loss.excess or not os.WIFSIGNALED(loss.status):
+            return False
+        if os.WTERMSIG(loss.status) not in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            return False
+        self._held.append((time.monotonic() + SIGNAL_PATIENCE, run, loss))
+        return True
+
+    def waits(self) -> list[float]:
+        """Seconds until the next is due; empty without one."""
+        return [self._held[0][0] - time.monotonic()] if self._held else []
+
+    def take_due(self) -> Iterator[tuple[ActiveRun, Loss]]:
+        """Those that happened to their workers alone, and whose batch still waits for them."""
+        while self._held and self._held[0][0] <= time.monotonic():
+            _, run, loss = self._held.popleft()
+            if run.batch.runs.get(run.index) is run:
+                yield run, loss

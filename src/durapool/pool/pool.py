@@ -25,24 +25,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from durapool.errors import error_of
-from durapool.exceptions import ExecutionError, InvalidStateError, OrphanedBranch, SerDesError, Signal
+from durapool.exceptions import OrphanedBranch, SerDesError, Signal
 from durapool.executors import ProcessExecutor
-from durapool.executors.base import BranchOutcome, Crashed, Failed, Succeeded, Suspended
+from durapool.executors.base import BranchOutcome, Failed
 from durapool.executors.open_batch import OpenBatch
-from durapool.pickling import dump_function, load_value
-from durapool.pool.batches import ActiveRun, NestedOwner, PoolBatch, pack_outcome
-from durapool.pool.cargo import unpack_plan
-from durapool.pool.logs import hand_over, warn_again
-from durapool.pool.losses import lost_error, may_be_everybodys, timeout_error
+from durapool.pickling import dump_function
+from durapool.pool.batches import ActiveRun, PoolBatch, nested_batch, overdue, pack_outcome, waits
+from durapool.pool.cargo import part_or_why, unpack_plan
+from durapool.pool.losses import HeldLosses, lost_error, timeout_error
 from durapool.pool.machine import default_start_method, usable_cpus
-from durapool.pool.supervisor import SupervisorLink
-from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_update
+from durapool.pool.messages import outcome_of, post_run, stage_updates, take_of_worker
+from durapool.pool.supervisor import SupervisorGoneError, SupervisorLink
+from durapool.pool.wire import Kind, WireError
 from durapool.pool.workers import Worker
 from durapool.pool.workforce import Loss, Workforce
-from durapool.records import ErrorObject
 
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL for a branch over its time
-SIGNAL_PATIENCE = 1.0  # seconds that a worker lost to a signal of service managers is not recorded
 LONGEST_WAIT = 3600.0  # seconds; epoll takes no more than 24 days at once
 BRISK = 0.005  # seconds; STARTs of shorter branches travel with what follows them
 
@@ -71,7 +69,7 @@ class Pool:
         self._deepest = 0  # since the pool was last without a batch: for each level more workers are worth keeping
         self._returning: deque[tuple[ActiveRun, int, list[Any]]] = deque()
         self._acks: dict[Worker, ActiveRun] = {}
-        self._held: deque[tuple[float, ActiveRun, Loss]] = deque()  # losses that may be a signal to everybody
+        self._held = HeldLosses()
         self._again = False  # something was staged after the commit: turn once more without waiting
         self._mean_seconds = BRISK
         self._run_numbers = itertools.count(1)
@@ -85,7 +83,7 @@ class Pool:
 
     def wake(self) -> None:
         """Let the loop look up from its waiting."""
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # it has enough to wake it, or it was closed, which the driver tells
             self._wake_write.send(b"\0")
 
     def withdraw(self, batch: PoolBatch, crash: BaseException) -> None:
@@ -94,23 +92,40 @@ class Pool:
         if not batch.finished:
             batch.crash = crash
             self._finish(batch)
+        self._again = True
 
-    @property
-    def is_stopping(self) -> bool:
-        """Whether workers were told to end and have not yet."""
-        return self._workforce.ending > 0
+    def is_done_with(self, invocation: object) -> bool:
+        """Whether nothing of the invocation is in this pool, and no worker that was told to end still runs."""
+        batches = [*list(self._batches), *list(self._inbox), *(run.batch for run in self._runs())]
+        return not self._workforce.ending and all(batch.root.invocation is not invocation for batch in batches)
+
+    def _runs(self) -> list[ActiveRun]:
+        return [run for worker in self._workforce if (run := worker.run) is not None]
 
     @property
     def has_detached(self) -> bool:
         """Whether branches of decided batches are still finishing (cancel_running=False)."""
-        return any(worker.run is not None and worker.run.detached for worker in self._workforce)
+        return self.has_detached_of(None)
 
-    def wait_for_stopped(self, seconds: float) -> None:
-        """Turn until the workers that were told to end have, at most so long. Only while nobody turns the loop."""
+    def has_detached_of(self, invocation: object) -> bool:
+        """Whether some of this invocation are, or of any for None."""
+        return any(
+            run.detached and (invocation is None or run.batch.root.invocation is invocation) for run in self._runs()
+        )
+
+    def end_invocation(self, invocation: object, seconds: float) -> None:
+        """Stop what still runs of an invocation, and wait for it at most so long. Only while nobody turns the loop."""
+        self._take_inbox()
+        for batch in [each for each in self._batches if each.owner is None and each.invocation is invocation]:
+            self.withdraw(batch, OrphanedBranch("the invocation around this batch has ended"))
+        for run in self._runs():
+            if run.batch.root.invocation is invocation:
+                self._stop(run)
         deadline = time.monotonic() + seconds
         while self._workforce.ending and (left := deadline - time.monotonic()) > 0:
             for key, _ in self._selector.select(left):
                 key.data()
+        self._again = True  # what was read of other batches is theirs to act on: the next turn must not wait for more
 
     def close(self) -> None:
         """End the supervisor and all workers. Only while nobody turns the loop."""
@@ -140,7 +155,8 @@ class Pool:
         self._take_inbox()
         self._wake_suspended()
         self._stop_overdue()
-        self._lose_held()
+        for run, loss in self._held.take_due():
+            self._lose(run, loss)
         self._commit()
         self._settle()
         self._dispatch()
@@ -150,27 +166,16 @@ class Pool:
         if self._again or self._inbox:
             self._again = False
             return 0
-        due = [batch.open.view.next_due() for batch in self._batches if batch.open.has_waiting]
-        timed = [seconds for seconds in due if seconds is not None]
-        deadlines = [run.deadline() for run in self._limited_runs()]
-        timed += [deadline - time.monotonic() for deadline in deadlines if deadline is not None]
-        if self._held:
-            timed.append(self._held[0][0] - time.monotonic())
+        timed = [*waits(self._batches), *self._held.waits()]
         return max(0.0, min(*timed, LONGEST_WAIT)) if timed else None
-
-    def _limited_runs(self) -> list[ActiveRun]:
-        return [run for batch in self._batches if batch.limits.timeout is not None for run in batch.runs.values()]
 
     def _stop_overdue(self) -> None:
         """End the branches that have run longer than their executor's timeout."""
-        now = time.monotonic()
-        for run in self._limited_runs():
-            deadline = run.deadline()
-            if deadline is not None and deadline <= now:
-                run.worker.run = None
-                self._workforce.dismiss(run.worker, GRACE)
-                error = timeout_error(run.label, run.batch.limits.timeout or 0.0)
-                self._ended(run, Failed(error_of(error, local=True)))
+        for run in overdue(self._batches):
+            run.worker.run = None
+            self._workforce.dismiss(run.worker, GRACE)
+            error = timeout_error(run.label, run.batch.limits.timeout or 0.0)
+            self._ended(run, Failed(error_of(error, local=True)))
 
     def _woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -293,39 +298,34 @@ class Pool:
                 continue  # so many wait for nested batches already: these go first
             index = batch.open.next()
             if index is not None:
-                self._start(batch, index)
-                return True
+                return self._start(batch, index)
         return False
 
-    def _start(self, batch: PoolBatch, index: int) -> None:
+    def _start(self, batch: PoolBatch, index: int) -> bool:
+        """Give the branch to a worker; False where none can be had now."""
         try:
             function, item = batch.cargo.function(index), batch.cargo.item(index)
         except SerDesError as error:
             with self._crashing(batch):
                 batch.open.ended(index, Failed(error_of(error, local=True)))
             self._again = True
-            return
-        worker = self._workforce.take()
+            return True
+        try:
+            worker = self._workforce.take()
+        except SupervisorGoneError:  # the next turn hears of it, and starts another one
+            batch.open.lost(index)
+            self._again = True
+            return False
         self._workforce.limit_memory(worker, batch.limits.memory_limit or 0)
-        plan, view = batch.open.plan, batch.open.view
-        branch_id = plan.branch_id(index)
-        recorded = batch.open.recorded(index)
-        root = plan.operation_id if plan.flat else branch_id
-        run = ActiveRun(
-            next(self._run_numbers), batch, index, worker, time.monotonic(), {root, *(op.id for op in recorded)}
-        )
+        plan, recorded = batch.open.plan, batch.open.recorded(index)
+        root = plan.operation_id if plan.flat else plan.branch_id(index)
+        known = {root, *(operation.id for operation in recorded)}
+        run = ActiveRun(next(self._run_numbers), batch, index, worker, time.monotonic(), known)
         batch.runs[index] = run
         worker.run = run
-        if worker.surroundings != batch.surroundings:
-            worker.surroundings = batch.surroundings
-            worker.post(Kind.SURROUNDINGS, *batch.surroundings)
-        if batch.key not in worker.known_batches:
-            worker.known_batches.add(batch.key)
-            worker.post(Kind.BATCH, batch.key, batch.cargo.settings, batch.cargo.shared)
-        ref = (branch_id, plan.operation_id, plan.branch_name(index), plan.branch_sub_type, index, plan.flat)
-        rows = [pack_operation(op, view.now()) for op in recorded]
-        brisk = self._mean_seconds < BRISK
-        self._post(worker, Kind.RUN, run.number, batch.key, ref, function, item, plan.total, rows, batch.mode, brisk)
+        post_run(run, recorded, function, item, brisk=self._mean_seconds < BRISK)
+        self._workforce.wants_to_send(worker)
+        return True
 
     def _post(self, worker: Worker, kind: Kind, *body: Any) -> None:
         worker.post(kind, *body)
@@ -335,53 +335,23 @@ class Pool:
 
     def on_message(self, worker: Worker, kind: Kind, body: list[Any]) -> None:
         """See `Listener.on_message`."""
-        match kind:
-            case Kind.READY:
-                worker.ready = True
-                if worker.run is not None:
-                    worker.run.started = time.monotonic()  # its start is not the branch's time
-                return
-            case Kind.LOG:
-                hand_over(worker, body[1])
-                return
-            case Kind.WARNING:
-                warn_again(worker, *body)
-                return
+        if take_of_worker(worker, kind, body):
+            return
         run = worker.run
         if run is None or run.number != body[0]:
             raise WireError(f"{kind.name} of run {body[0]}, which is not what it runs")
         match kind:
             case Kind.UPDATES:
-                self._take_updates(worker, run, body[1])
-            case Kind.DONE:
-                self._take_end(worker, run, Succeeded(*unpack_result(body[1], body[2])))
-            case Kind.FAILED:
-                self._take_end(worker, run, Failed(unpack_error(body[1]) or ErrorObject("an error without a message")))
-            case Kind.SUSPENDED:
-                self._take_end(worker, run, Suspended(frozenset(body[1])))
-            case Kind.CRASHED:
-                self._take_end(worker, run, Crashed(_exception(body[1], body[2])))
+                self._acks[worker] = run
+                with self._crashing(run.batch):
+                    stage_updates(run, body[1])
             case Kind.SPAWN_BATCH:
                 self._spawn(run, body[1], body[2])
             case Kind.FETCH_INPUTS:
-                cargo, total = run.batch.cargo, run.batch.open.plan.total
-                self._post(worker, Kind.INPUTS, body[1], [cargo.item(index) for index in range(total)])
+                total = run.batch.open.plan.total
+                self._post(worker, Kind.INPUTS, body[1], [part_or_why(run.batch.cargo.item, i) for i in range(total)])
             case _:
-                raise WireError(f"{kind.name}, which only others send")
-
-    def _take_updates(self, worker: Worker, run: ActiveRun, rows: list[Any]) -> None:
-        updates = [unpack_update(row) for row in rows]
-        run.received += len(updates)
-        self._acks[worker] = run
-        if run.detached:
-            return  # the batch was decided without it: nothing of it is recorded any more
-        for update in updates:
-            run.admit(update)
-        with self._crashing(run.batch):
-            try:
-                run.batch.open.view.record_all(updates)
-            except InvalidStateError as error:
-                raise WireError(str(error)) from error
+                self._take_end(worker, run, outcome_of(kind, body))
 
     def _take_end(self, worker: Worker, run: ActiveRun, outcome: BranchOutcome) -> None:
         worker.run = None
@@ -398,16 +368,7 @@ class Pool:
         plan, cargo, limits = unpack_plan(body, self.executor)
         if plan.operation_id not in run.operations or run.detached:
             raise WireError(f"a nested batch {plan.operation_id}, which is not of branch {run.index}")
-        outer = run.batch
-        nested = PoolBatch(
-            OpenBatch(plan, outer.open.view),
-            cargo,
-            limits,
-            outer.mode,
-            outer.surroundings,
-            outer.execution_id,
-            NestedOwner(run, number),
-        )
+        nested = nested_batch(run, number, OpenBatch(plan, run.batch.open.view), cargo, limits)
         run.lend(number, nested)
         self._open(nested)
 
@@ -417,39 +378,23 @@ class Pool:
         if run is None:
             return
         worker.run = None
-        if may_be_everybodys(loss):
-            self._held.append((time.monotonic() + SIGNAL_PATIENCE, run, loss))
-        else:
+        if not self._held.hold(run, loss):
             self._lose(run, loss)
-
-    def _lose_held(self) -> None:
-        """The parent was not signalled: what happened to these workers happened to them alone."""
-        while self._held and self._held[0][0] <= time.monotonic():
-            _, run, loss = self._held.popleft()
-            if run.batch.runs.get(run.index) is run:
-                self._lose(run, loss)
 
     def _lose(self, run: ActiveRun, loss: Loss) -> None:
         batch = run.batch
+        if loss.untouched and not run.received and not run.detached:
+            self._run_again(run)
+            return
         losses = batch.losses[run.index] = batch.losses.get(run.index, 0) + 1
         if losses <= batch.limits.retry_lost and not (loss.problem or loss.excess or run.detached):
-            self._abandon_nested(run)
-            batch.runs.pop(run.index, None)
-            batch.open.lost(run.index)
-            self._again = True
+            self._run_again(run)
             return
         error = lost_error(loss, run.label, batch.limits.memory_limit)
         self._ended(run, Failed(error_of(error, local=True)))
 
-
-def _exception(pickled: bytes | None, error: list[Any] | None) -> BaseException:
-    """What a branch crashed with, as itself where it could be pickled."""
-    if pickled is not None:
-        try:
-            loaded = load_value(pickled)
-        except Exception:  # noqa: BLE001  # its class is known to the worker alone
-            loaded = None
-        if isinstance(loaded, BaseException):
-            return loaded
-    told = unpack_error(error)
-    return ExecutionError("a branch ended in a BaseException" if told is None else f"{told.type}: {told.message}")
+    def _run_again(self, run: ActiveRun) -> None:
+        self._abandon_nested(run)
+        run.batch.runs.pop(run.index, None)
+        run.batch.open.lost(run.index)
+        self._again = True

@@ -14,6 +14,8 @@ from durapool.pool.drive import Driver
 from durapool.pool.pool import Pool
 
 IDLE_SECONDS = 60.0  # a pool that nobody has used for so long is closed
+LOOK_SECONDS = 0.005  # between two looks at branches that an invocation waits for
+MOST_IDLE = 4  # pools that are kept warm; an initializer that is made anew for each call makes a pool each
 
 
 @dataclass(eq=False)
@@ -51,10 +53,16 @@ class RunningPool:
         except OrphanedBranch:
             return  # the pool was closed
 
-    def wait_for_stopped(self, seconds: float) -> None:
-        """Wait until the workers that were told to end have, at most so long."""
-        if self.pool.is_stopping:
-            self.driver.while_paused(lambda: self.pool.wait_for_stopped(seconds))
+    def end_invocation(self, invocation: object, seconds: float) -> None:
+        """Stop what still runs of an invocation, and wait for it at most so long.
+
+        What `cancel_running=False` has left at work may finish first, in as much time; threads turn the loop for it.
+        """
+        deadline = time.monotonic() + seconds
+        while self.pool.has_detached_of(invocation) and time.monotonic() < deadline:
+            time.sleep(LOOK_SECONDS)
+        if not self.pool.is_done_with(invocation):
+            self.driver.while_paused(lambda: self.pool.end_invocation(invocation, seconds))
 
 
 class _Stragglers:
@@ -89,10 +97,21 @@ def acquire(executor: ProcessExecutor) -> RunningPool:
     )
     with _lock:
         running = _pools.get(key)
+        crowded = []
         if running is None:
             running = _pools[key] = RunningPool(Pool(executor))
+            crowded = _take_idle(MOST_IDLE)
         running.users += 1
-        return running
+    for other in crowded:
+        other.close()
+    return running
+
+
+def _take_idle(keep: int) -> list[RunningPool]:
+    """Take the idle pools out that were used longest ago, above `keep`. The lock is held."""
+    idle = [key for key, pool in _pools.items() if pool.users == 0 and pool.last_used and not pool.pool.has_detached]
+    idle.sort(key=lambda key: _pools[key].last_used, reverse=True)
+    return [_pools.pop(key) for key in idle[keep:]]
 
 
 def release(running: RunningPool) -> None:
@@ -111,9 +130,11 @@ def release(running: RunningPool) -> None:
 def remove(running: RunningPool) -> None:
     """Close a pool whose state cannot be trusted any more, such as after an interrupt."""
     with _lock:
-        for key in [key for key, value in _pools.items() if value is running]:
+        keys = [key for key, value in _pools.items() if value is running]
+        for key in keys:
             del _pools[key]
-    running.close()
+    if keys:  # else another thread has come first
+        running.close()
 
 
 def close_all() -> None:

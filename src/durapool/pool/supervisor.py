@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
 import signal
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from durapool.exceptions import PoolError
 from durapool.pool.machine import worker_environment
 from durapool.pool.wire import Decoder, Kind, pack
-from durapool.worker.supervisor import interpreter
+from durapool.worker.supervisor import hold_standard_descriptors, interpreter
 
 GRACE = 5.0  # seconds that the supervisor has to leave after its control socket was closed
 
@@ -30,6 +31,10 @@ class WorkerExit:
     excess: int
 
 
+class SupervisorGoneError(PoolError):
+    """The supervisor has just died; whoever listens to its socket hears of it."""
+
+
 class SupervisorLink:
     """The parent's end of the control socket.
 
@@ -38,6 +43,7 @@ class SupervisorLink:
     """
 
     def __init__(self, start_method: str, workers: int, preload: tuple[str, ...]) -> None:
+        hold_standard_descriptors()
         self._control, theirs = socket.socketpair()
         self._decoder = Decoder()
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,7 +71,7 @@ class SupervisorLink:
             ours.close()
             os.close(prints_read)
             os.close(errors_read)
-            raise PoolError(f"the supervisor of the process pool is gone ({error})") from error
+            raise SupervisorGoneError(f"the supervisor of the process pool is gone ({error})") from error
         finally:
             theirs.close()
             os.close(prints_write)
@@ -136,7 +142,8 @@ class SupervisorLink:
                 self._process.kill()
                 self._process.wait()
         elif self._pid:
-            os.waitpid(self._pid, 0)
+            with contextlib.suppress(ChildProcessError):  # the user's program reaps all children by itself
+                os.waitpid(self._pid, 0)
             self._pid = 0
 
 

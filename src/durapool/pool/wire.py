@@ -77,6 +77,8 @@ KINDS = {int(kind): kind for kind in Kind}
 def pack(kind: Kind, *body: Any) -> bytes:
     """One frame."""
     packed: bytes = msgpack.packb(body, unicode_errors="surrogatepass")
+    if len(packed) > MAX_FRAME:
+        raise WireError(f"a message of {len(packed)} bytes is too large, the limit is {MAX_FRAME}: keep it in a file")
     return HEADER.pack(VERSION, kind, len(packed)) + packed
 
 

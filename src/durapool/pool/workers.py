@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from durapool.pool.batches import ActiveRun
 
 RECEIVE = 256 * 1024  # bytes asked of one recv
+SEND = 64 * 1024  # bytes of a message up to which it is sent together with others
 
 
 @dataclass(eq=False, slots=True)
@@ -25,18 +26,25 @@ class Worker:
     prints: LineRelay
     errors: LineRelay
     decoder: Decoder = field(default_factory=Decoder)
-    outgoing: deque[bytes] = field(default_factory=deque)
+    outgoing: deque[bytes | memoryview] = field(default_factory=deque)
     run: ActiveRun | None = None
     known_batches: set[int] = field(default_factory=set)
     surroundings: Any = None
     warned: set[Any] = field(default_factory=set)  # warnings shown while it ran no branch
     branches: int = 0
-    ready: bool = False  # it has come up
+    initializer: bytes | None = None  # still to be sent, ahead of the first run
+    unready: int = 1  # READYs still to come: when it has come up, and after the initializer
     at_end: bool = False  # its socket has ended
     problem: Exception | None = None  # why it was discarded
     received: int = 0  # bytes
     memory_limit: int = 0  # bytes; 0: none
+    unread: bool = False  # it has ended without reading all that was sent
     watching_room: bool = False  # its socket was full; the loop waits for room
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has come up, and the initializer has ended."""
+        return self.unready <= 0
 
     @property
     def heard(self) -> bool:
@@ -50,18 +58,27 @@ class Worker:
     def send(self) -> bool:
         """Send what is queued as far as the socket takes it; True when nothing is left."""
         while self.outgoing:
-            data = b"".join(self.outgoing) if len(self.outgoing) > 1 else self.outgoing[0]
-            self.outgoing.clear()
+            data = self._next_to_send()
             try:
                 sent = self.link.send(data)
             except BlockingIOError:
                 sent = 0
             except (BrokenPipeError, ConnectionResetError):
+                self.unread = True
                 return True  # the end of the socket tells
             if sent < len(data):
-                self.outgoing.append(data[sent:])
+                self.outgoing.appendleft(memoryview(data)[sent:])  # the rest of a large message is not copied
                 return False
         return True
+
+    def _next_to_send(self) -> bytes | memoryview:
+        """Small messages go together, a large one by itself."""
+        if len(self.outgoing) == 1 or len(self.outgoing[0]) > SEND:
+            return self.outgoing.popleft()
+        small: list[bytes | memoryview] = []
+        while self.outgoing and len(self.outgoing[0]) <= SEND:
+            small.append(self.outgoing.popleft())
+        return b"".join(small)
 
     def receive(self) -> bytes:
         """What has arrived; nothing at the end of the socket (`at_end` then tells) or when all was read."""
@@ -69,8 +86,9 @@ class Worker:
             data = self.link.recv(RECEIVE)
         except BlockingIOError:
             return b""
-        except ConnectionResetError:
+        except ConnectionResetError:  # what Linux says where the peer has left something unread
             data = b""
+            self.unread = True
         self.at_end = not data
         self.received += len(data)
         return data

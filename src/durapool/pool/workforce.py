@@ -19,6 +19,7 @@ from durapool.pool.supervisor import SupervisorLink, WorkerExit
 from durapool.pool.wire import Kind
 from durapool.pool.workers import Worker
 
+MOST_FUTILE = 3  # supervisors in a row that end before a worker of theirs has spoken
 FAREWELL = 1.0  # seconds that the exit handlers of a worker have, such as coverage.py's
 
 
@@ -28,7 +29,7 @@ class Loss:
 
     `status` as of wait(2), None where it is not known (the supervisor itself is gone); `peak` RSS in bytes; `excess`
     the memory in bytes for which it was killed, 0 if not for that; `tail` the last lines that it wrote to stderr;
-    `problem` why we discarded it ourselves, if we did.
+    `problem` why we discarded it ourselves, if we did; `untouched` whether it was dead before it took up its branch.
     """
 
     status: int | None
@@ -36,6 +37,7 @@ class Loss:
     excess: int
     tail: tuple[str, ...]
     problem: Exception | None = None
+    untouched: bool = False
 
 
 class Listener(Protocol):
@@ -65,6 +67,8 @@ class Workforce:
         self._dismissed: set[int] = set()  # told to end; their exits concern nobody
         self._exits: dict[int, WorkerExit] = {}
         self._unsent: set[Worker] = set()
+        self._proven = False  # whether a worker of this supervisor has ever said anything
+        self._futile = 0  # supervisors in a row that ended without
         self._link = self._open_link()
         self._listener: Listener | None = None
 
@@ -82,6 +86,7 @@ class Workforce:
 
     def _open_link(self) -> SupervisorLink:
         link = self._connect()
+        self._proven = False
         self._selector.register(link, selectors.EVENT_READ, self._hear_supervisor)
         return link
 
@@ -93,7 +98,11 @@ class Workforce:
         Raises:
             PoolError: no worker can be started.
         """
-        return self._idle.pop() if self._idle else self._hire()
+        while self._idle:
+            worker = self._idle.pop()
+            if not worker.at_end:
+                return worker
+        return self._hire()
 
     def _hire(self) -> Worker:
         number = next(self._numbers)
@@ -103,8 +112,7 @@ class Workforce:
         self._selector.register(link, selectors.EVENT_READ, lambda: self._hear(worker))
         for relay in (worker.prints, worker.errors):
             self._selector.register(relay, selectors.EVENT_READ, lambda relay=relay: self._relay(worker, relay))
-        if self._initializer is not None:
-            worker.post(Kind.INITIALIZE, self._initializer)
+        worker.initializer = self._initializer
         return worker
 
     def release(self, worker: Worker, keep: int) -> None:
@@ -122,8 +130,7 @@ class Workforce:
         worker.post(Kind.EXIT)
         if worker.number in self._employed and worker.send():
             self._link.kill(worker.number, FAREWELL, 0)
-            self._dismissed.add(worker.number)
-            self._forget(worker)
+            self._let_go(worker)
         else:
             self.dismiss(worker)
 
@@ -138,7 +145,11 @@ class Workforce:
         if worker.number not in self._employed:
             return  # it has ended already
         self._link.kill(worker.number, grace)
-        self._dismissed.add(worker.number)
+        self._let_go(worker)
+
+    def _let_go(self, worker: Worker) -> None:
+        if self._exits.pop(worker.number, None) is None:
+            self._dismissed.add(worker.number)
         self._forget(worker)
 
     def _forget(self, worker: Worker) -> None:
@@ -162,6 +173,7 @@ class Workforce:
         if worker.at_end or worker.number not in self._employed:
             return  # it came to its end in the same round of the selector
         data = worker.receive()
+        self._proven = self._proven or bool(data)
         if worker.at_end:
             self._selector.unregister(worker.link)
             self._check_lost(worker)
@@ -221,27 +233,31 @@ class Workforce:
 
     def _lose(self, worker: Worker, status: int | None, peak: int, excess: int) -> None:
         worker.relay()
-        loss = Loss(status, peak, excess, tuple(worker.errors.tail), worker.problem)
+        # one that had served before, or never came to life as the supervisor died: so this cannot go on for ever
+        untouched = worker.unread if worker.branches else status is None and not worker.heard
+        loss = Loss(status, peak, excess, tuple(worker.errors.tail), worker.problem, untouched)
         self._forget(worker)
         assert self._listener is not None
         self._listener.on_lost(worker, loss)
 
     def _supervisor_lost(self) -> None:
-        """All workers have gone with it. A new one takes over, unless it never came to fork a worker."""
+        """All workers have gone with it. A new one takes over, unless none gets as far as a worker that speaks."""
         self._selector.unregister(self._link)
-        started = bool(self._link.pids) or any(worker.heard for worker in self)
         self._link.close()
-        self._dismissed.clear()
-        if not started:
+        lost = list(self)
+        for worker in lost:
+            self._drain(worker)
+        self._futile = 0 if self._proven else self._futile + 1
+        if self._futile == MOST_FUTILE:
             raise PoolError(
                 "the supervisor of the process pool ended before it could start a worker; what it wrote to stderr "
                 "tells why"
             )
         self._link = self._open_link()
-        for worker in self:
-            self._drain(worker)
+        for worker in lost:
             if worker.number in self._employed:
                 self._lose(worker, None, 0, 0)
+        self._dismissed.clear()
 
     # speaking
 

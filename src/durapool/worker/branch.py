@@ -26,8 +26,12 @@ class WorkerBatch:
 
     def __init__(self, key: int, settings: bytes, shared: bytes | None) -> None:
         self.key = key
-        self.settings, self.item_serdes = load_function(settings)
         self.shared = shared
+        self.problem: BaseException | None = None
+        try:
+            self.settings, self.item_serdes = load_function(settings)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # importing the user's modules may raise anything
+            self.problem = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,8 @@ class Run:
     @property
     def seed(self) -> int:
         """From the execution and the branch alone."""
+        if self.batch.problem is not None:
+            return 0  # nothing will run
         text = f"{self.batch.settings.execution_id}/{self.ref.operation_id}"
         return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
@@ -60,8 +66,10 @@ class Run:
         """Load the function, tell `after_loading` so, and run it."""
         label = f"branch {self.ref.index} ({self.ref.name})"
         try:
+            if self.batch.problem is not None:
+                raise self.batch.problem
             function = self._function(channel, journal)
-        except Exception as error:  # noqa: BLE001  # importing the user's modules may raise anything
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # importing the user's modules may raise anything
             from durapool.errors import error_of
 
             problem = SerDesError(f"{label} cannot be loaded in a worker: {type(error).__name__}: {error}")
@@ -128,10 +136,13 @@ class RemoteInputs(Sequence[Any]):
             raise IndexError(f"the map has {self._total} inputs")
         position = index % self._total
         if position not in self._loaded:
-            self._loaded[position] = load_function(self._fetch()[position])
+            item = self._fetch()[position]
+            if isinstance(item, str):
+                raise SerDesError(item)
+            self._loaded[position] = load_function(item)
         return self._loaded[position]
 
-    def _fetch(self) -> list[bytes]:
+    def _fetch(self) -> list[bytes | str]:
         inputs, batch = self._channel.inputs, self._batch
         if batch not in inputs:
             self._journal.ask(Kind.FETCH_INPUTS, batch)

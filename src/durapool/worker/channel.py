@@ -29,22 +29,36 @@ class Channel:
         self._link = link
         self._decoder = Decoder()
         self._sending = threading.Lock()
+        self._sender: int | None = None  # the thread that holds it
+        self._late: deque[bytes] = deque()
         self._changed = threading.Condition()
         self._reading = False
         self.orders: deque[tuple[Kind, list[Any]]] = deque()  # what only the main loop may take up
         self.acknowledged = 0  # of the present run
         self.nested_ends: dict[int, list[Any]] = {}
-        self.inputs: dict[int, list[bytes]] = {}
+        self.inputs: dict[int, list[bytes | str]] = {}  # text says why an item cannot be sent
 
     def send(self, kind: Kind, *body: Any) -> None:
         """Send one message whole. The parent always reads, so this never waits for long."""
         self.send_frame(pack(kind, *body))
 
     def send_frame(self, frame: bytes) -> None:
-        """Send a packed message."""
+        """Send a packed message.
+
+        A finalizer or a signal handler may run in the midst of it, and log: that waits until this message is sent.
+        """
+        if self._sender == threading.get_ident():
+            self._late.append(frame)
+            return
         try:
             with self._sending:
-                self._link.sendall(frame)
+                self._sender = threading.get_ident()
+                try:
+                    self._link.sendall(frame)
+                    while self._late:
+                        self._link.sendall(self._late.popleft())
+                finally:
+                    self._sender = None
         except (BrokenPipeError, ConnectionResetError):
             raise ParentGoneError from None
 
@@ -92,4 +106,5 @@ class Channel:
 
     def close_for_fork(self) -> None:
         """In a process that user code forked: it must not speak on this socket."""
-        os.close(self._link.detach())
+        if self._link.fileno() >= 0:
+            os.close(self._link.detach())

@@ -9,7 +9,7 @@ import sys
 
 from durapool.errors import error_of
 from durapool.executors.base import BranchOutcome, Crashed, Failed, Succeeded, Suspended
-from durapool.pickling import dump_value, load_function
+from durapool.pickling import dump_value, enter_worker, load_function
 from durapool.pool.wire import Kind, pack_error
 from durapool.records import ErrorObject
 from durapool.worker.branch import Run, WorkerBatch, run_message
@@ -21,7 +21,9 @@ from durapool.worker.surroundings import Surroundings
 
 def serve(link: int) -> None:
     """Serve branches on the socket `link` until the parent says EXIT or is gone."""
+    enter_worker()
     use_whole_lines()
+    os.set_inheritable(link, False)  # it is, where this process was spawned; the branch's own children must not hold it
     channel = Channel(socket.socket(fileno=link))
     forwarding = Forwarding(channel)
     surroundings = Surroundings()
@@ -39,6 +41,8 @@ def serve(link: int) -> None:
                     seeder.seed(run.seed)
                     forwarding.before_loading()
                     run_one(channel, run, broken, forwarding)
+                    if not surroundings.restore():
+                        break  # it has closed stdout, say; a fresh worker serves the next one
                 case Kind.BATCH:
                     batches[body[0]] = WorkerBatch(body[0], body[1], body[2])
                 case Kind.FORGET:
@@ -48,6 +52,8 @@ def serve(link: int) -> None:
                     surroundings.follow(*body)
                 case Kind.INITIALIZE:
                     broken = initialize(body[0])
+                    surroundings.note()
+                    channel.send(Kind.READY, os.getpid())
                 case Kind.EXIT:
                     break
                 case _:
@@ -63,7 +69,7 @@ def initialize(initializer: bytes) -> ErrorObject | None:
     """Call the user's initializer; its error, if any, is the error of every branch that comes here."""
     try:
         load_function(initializer)()
-    except Exception as error:  # noqa: BLE001  # the user's function may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the user's function may raise anything
         error.add_note("raised by the initializer of the process executor")
         return error_of(error, local=True)
     return None

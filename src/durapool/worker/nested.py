@@ -10,7 +10,7 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
-from durapool.exceptions import ExecutionError
+from durapool.exceptions import ExecutionError, SerDesError
 from durapool.executors import ExecutorSpec, ProcessExecutor, ThreadExecutor, parse_executor
 from durapool.executors.base import BatchOutcome, BatchPlan, Decided, Executor, ItemRecord, Suspended
 from durapool.pickling import dump_function
@@ -52,11 +52,11 @@ class NestedExecutors:
 def describe(plan: BatchPlan, scope: Scope) -> dict[str, Any]:
     """The plan as plain values and bytes."""
     functions = [
-        dump_function(function, f"branch {index} ({plan.branch_name(index)})")
+        _part_or_why(function, f"branch {index} ({plan.branch_name(index)})")
         for index, function in enumerate(plan.functions or ())
     ]
     items = [
-        dump_function(item, f"item {index} of {plan.name or 'the map'}") for index, item in enumerate(plan.inputs or ())
+        _part_or_why(item, f"item {index} of {plan.name or 'the map'}") for index, item in enumerate(plan.inputs or ())
     ]
     shared = None if plan.shared is None else dump_function(plan.shared, f"the function of {plan.name or 'the map'}")
     completion = plan.completion
@@ -82,6 +82,14 @@ def describe(plan: BatchPlan, scope: Scope) -> dict[str, Any]:
         "settings": dump_function((settings, plan.item_serdes), "the configuration of the batch"),
         "limits": [executor.timeout, executor.memory_limit, executor.cancel_running, executor.retry_lost],
     }
+
+
+def _part_or_why(part: Any, what: str) -> bytes | str:
+    """One branch's part, pickled, or the text of its error: it fails that branch alone, as in the parent."""
+    try:
+        return dump_function(part, what)
+    except SerDesError as error:
+        return str(error)
 
 
 def _outcome(end: list[Any]) -> BatchOutcome:

@@ -54,7 +54,7 @@ def main(control: int, spawn: str = "") -> NoReturn:
 
 
 def hold_standard_descriptors() -> None:
-    """Where the parent had closed stdout, say, no descriptor of ours may get its number."""
+    """Where stdout, say, was closed, no descriptor of ours may get its number."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
@@ -76,7 +76,6 @@ class Supervisor:
         self._decoder = Decoder()
         self._descriptors: list[int] = []
         self._workers: dict[int, int] = {}  # worker number to pid
-        self._strays: set[int] = set()
         self._grace_ends: dict[int, float] = {}  # worker to the time of its SIGKILL
         self._limits: dict[int, int] = {}
         self._excess: dict[int, int] = {}
@@ -112,6 +111,8 @@ class Supervisor:
             data, descriptors, _, _ = socket.recv_fds(self._control, 65536, MAX_DESCRIPTORS)
         except ConnectionResetError:
             data, descriptors = b"", []
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
         self._descriptors += descriptors
         if not data:
             self._parent_gone = True
@@ -203,14 +204,14 @@ class Supervisor:
     def _kill_strays(self) -> None:
         """Kill what fell to us with the worker that died.
 
-        A process that a live worker has cut loose fell to us earlier, or has that worker's process group.
+        What has the process group of a live worker is that one's. A daemon in a session of its own cannot be told
+        from what the dead worker left, and goes too.
         """
         groups = set(self._workers.values())
-        fallen = {pid for pid in children() if pid not in groups and process_group(pid) not in groups}
-        for pid in fallen - self._strays:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._strays &= fallen
+        for pid in children():
+            if pid not in groups and process_group(pid) not in groups:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
     def _tell(self, kind: Kind, *body: Any) -> None:
         try:

@@ -1,0 +1,1 @@
+"""The benchmarks: `python -m perf NAME ...`, see README.md in this folder."""

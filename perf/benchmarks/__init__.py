@@ -1,0 +1,1 @@
+"""One module for each benchmark; `perf.__main__` lists them."""

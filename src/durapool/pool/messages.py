@@ -1,0 +1,117 @@
+"""The messages of one run, both ways: RUN with what goes ahead of it, and how the run ended."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from durapool.exceptions import ExecutionError, InvalidStateError
+from durapool.executors.base import BranchOutcome, Crashed, Failed, Succeeded, Suspended
+from durapool.pickling import load_value
+from durapool.pool.batches import ActiveRun
+from durapool.pool.logs import hand_over, warn_again
+from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_update
+from durapool.pool.workers import Worker
+from durapool.records import ErrorObject, Operation
+
+
+def post_run(
+    run: ActiveRun, recorded: list[Operation], function: bytes | None, item: bytes | None, *, brisk: bool
+) -> None:
+    """Queue a run for its worker, with what that worker does not know yet of its batch and surroundings.
+
+    Args:
+        run: the run.
+        recorded: the operations recorded below its branch.
+        function: of a branch of a parallel, pickled.
+        item: of a branch of a map, pickled.
+        brisk: the branch is expected to take a few ms, so its STARTs may travel with what follows them.
+    """
+    worker, batch, index = run.worker, run.batch, run.index
+    if worker.surroundings != batch.surroundings:
+        worker.surroundings = batch.surroundings
+        worker.post(Kind.SURROUNDINGS, *batch.surroundings)
+    if worker.initializer is not None:
+        worker.post(Kind.INITIALIZE, worker.initializer)  # in these surroundings; it may change the environment
+        worker.initializer = None
+        worker.unready += 1
+    if batch.key not in worker.known_batches:
+        worker.known_batches.add(batch.key)
+        worker.post(Kind.BATCH, batch.key, batch.cargo.settings, batch.cargo.shared)
+    plan, now = batch.open.plan, batch.open.view.now()
+    ref = (
+        plan.branch_id(index),
+        plan.operation_id,
+        plan.branch_name(index),
+        plan.branch_sub_type,
+        index,
+        plan.flat,
+    )
+    rows = [pack_operation(operation, now) for operation in recorded]
+    worker.post(Kind.RUN, run.number, batch.key, ref, function, item, plan.total, rows, batch.mode, brisk)
+
+
+def take_of_worker(worker: Worker, kind: Kind, body: list[Any]) -> bool:
+    """Take what a worker says of itself, or for its run to show; False for all that is a run's own."""
+    match kind:
+        case Kind.READY:
+            worker.unready -= 1
+            if worker.run is not None:
+                worker.run.started = time.monotonic()  # what came before was not the branch's time
+        case Kind.LOG:
+            hand_over(worker, body[1])
+        case Kind.WARNING:
+            warn_again(worker, *body)
+        case _:
+            return False
+    return True
+
+
+def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
+    """Stage what a run has recorded, for the commit of this turn.
+
+    Raises:
+        WireError: an update is not well-formed, or not of this run's branch.
+    """
+    updates = [unpack_update(row) for row in rows]
+    run.received += len(updates)
+    if run.detached:
+        return  # the batch was decided without it: nothing of it is recorded any more
+    for update in updates:
+        run.admit(update)
+    try:
+        run.batch.open.view.record_all(updates)
+    except InvalidStateError as error:
+        raise WireError(str(error)) from error
+
+
+def outcome_of(kind: Kind, body: list[Any]) -> BranchOutcome:
+    """What a terminal message of a worker says.
+
+    Raises:
+        WireError: it is none, or not well-formed.
+    """
+    match kind:
+        case Kind.DONE:
+            return Succeeded(*unpack_result(body[1], body[2]))
+        case Kind.FAILED:
+            return Failed(unpack_error(body[1]) or ErrorObject("an error without a message"))
+        case Kind.SUSPENDED:
+            return Suspended(frozenset(body[1]))
+        case Kind.CRASHED:
+            return Crashed(_exception(body[1], body[2]))
+        case _:
+            raise WireError(f"{kind.name}, which only others send")
+
+
+def _exception(pickled: bytes | None, error: list[Any] | None) -> BaseException:
+    """What a branch crashed with, as itself where it could be pickled."""
+    if pickled is not None:
+        try:
+            loaded = load_value(pickled)
+        except Exception:  # noqa: BLE001  # its class is known to the worker alone
+            loaded = None
+        if isinstance(loaded, BaseException):
+            return loaded
+    told = unpack_error(error)
+    return ExecutionError("a branch ended in a BaseException" if told is None else f"{told.type}: {told.message}")
