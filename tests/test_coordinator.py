@@ -275,11 +275,12 @@ def test_a_decided_batch_is_not_blocked() -> None:
     ("config", "total", "outcomes", "expected"),
     [
         (CompletionConfig.all_completed(), 3, "", PauseAfter.NEVER),
-        (CompletionConfig.all_completed(), 3, "sf", PauseAfter.ANY),
+        (CompletionConfig.all_completed(), 3, "sf", PauseAfter.NEVER),
         (CompletionConfig.all_successful(), 3, "", PauseAfter.FAILURE),
         (CompletionConfig.first_successful(), 3, "", PauseAfter.SUCCESS),
         (CompletionConfig.first_successful(), 3, "s", PauseAfter.ANY),
-        (CompletionConfig(tolerated_failure_count=1), 9, "", PauseAfter.NEVER),
+        (CompletionConfig(tolerated_failure_count=9), 9, "", PauseAfter.NEVER),
+        (CompletionConfig(tolerated_failure_count=1), 9, "", PauseAfter.FAILURE),  # those beside it may fail too
         (CompletionConfig(tolerated_failure_count=1), 9, "f", PauseAfter.FAILURE),
         (CompletionConfig(min_successful=2, tolerated_failure_count=1), 9, "sf", PauseAfter.ANY),
     ],

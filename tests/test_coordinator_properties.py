@@ -32,20 +32,24 @@ class Model:
 
     def verdict(self, ends: list[tuple[int, bool]]) -> CompletionReason | None:
         failed = sum(1 for _, good in ends if not good)
-        count, percentage = self.config.tolerated_failure_count, self.config.tolerated_failure_percentage
         minimum = self.config.min_successful
-        exceeded = [
-            count is not None and failed > count,
-            percentage is not None and 100 * failed > Fraction(str(percentage)) * self.total,
-            count is None and percentage is None and minimum is None and failed > 0,
-        ]
-        if any(exceeded):
+        if self.exceeds(failed):
             return CompletionReason.FAILURE_TOLERANCE_EXCEEDED
         if len(ends) == self.total:
             return CompletionReason.ALL_COMPLETED
         if minimum is not None and len(ends) - failed >= minimum:
             return CompletionReason.MIN_SUCCESSFUL_REACHED
         return None
+
+    def exceeds(self, failed: int) -> bool:
+        count, percentage = self.config.tolerated_failure_count, self.config.tolerated_failure_percentage
+        return any(
+            [
+                count is not None and failed > count,
+                percentage is not None and 100 * failed > Fraction(str(percentage)) * self.total,
+                count is None and percentage is None and self.config.min_successful is None and failed > 0,
+            ]
+        )
 
     def recover(self, ended: list[tuple[int, bool]], started: list[int]) -> None:
         for index, good in ended:
@@ -119,8 +123,10 @@ class Model:
     def pause_after(self) -> PauseAfter:
         if self.decision is not None:
             return PauseAfter.ANY
-        success = self.verdict([*self.ends, (-1, True)]) is not None
-        failure = self.verdict([*self.ends, (-1, False)]) is not None
+        alike = max(1, len(self.running))  # so many may end the same way before the parent hears of one
+        good = sum(1 for _, succeeded in self.ends if succeeded)
+        success = self.config.min_successful is not None and good + alike >= self.config.min_successful
+        failure = self.exceeds(len(self.ends) - good + alike)
         if success and failure:
             return PauseAfter.ANY
         return PauseAfter.SUCCESS if success else PauseAfter.FAILURE if failure else PauseAfter.NEVER

@@ -17,22 +17,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from fractions import Fraction
 from heapq import heappop, heappush
 
 from durapool.config import CompletionConfig
 from durapool.exceptions import InvalidStateError, ValidationError
+from durapool.pausing import PauseAfter
 from durapool.results import CompletionReason
-
-
-class PauseAfter(StrEnum):
-    """After which outcome of a branch a worker waits for the parent before it starts the next one sent ahead."""
-
-    NEVER = "never"
-    SUCCESS = "success"
-    FAILURE = "failure"
-    ANY = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,20 +173,19 @@ class Coordinator:
 
     @property
     def pause_after(self) -> PauseAfter:
-        """Which single next outcome would decide the batch; ANY once it is decided."""
+        """Which outcome of a branch that runs now may decide the batch while others are left to start.
+
+        Those that run beside it may end the same way before it does, so all of them are counted. ANY once it is
+        decided.
+        """
         if self._decision is not None:
             return PauseAfter.ANY
-        success = self._policy.verdict(self._succeeded + 1, self._failed) is not None
-        failure = self._policy.verdict(self._succeeded, self._failed + 1) is not None
-        match success, failure:
-            case True, True:
-                return PauseAfter.ANY
-            case True, False:
-                return PauseAfter.SUCCESS
-            case False, True:
-                return PauseAfter.FAILURE
-            case _:
-                return PauseAfter.NEVER
+        policy, running = self._policy, max(1, self._running)
+        wanted = policy.min_successful
+        return PauseAfter.of(
+            success=wanted is not None and self._succeeded + running >= wanted,
+            failure=self._failed + running > policy.tolerated_failures,
+        )
 
     # Resuming
 

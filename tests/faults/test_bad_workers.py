@@ -120,7 +120,7 @@ def starts_a_step_twice(it: Culprit) -> None:
 
 
 def tells_the_outcome_of_another_run(it: Culprit) -> None:
-    it.say(Kind.DONE, it.run + 1, '"forged"', None)
+    it.say(Kind.DONE, it.run + 1, 0.1, '"forged"', None)
 
 
 def tells_the_updates_of_another_run(it: Culprit) -> None:
@@ -128,15 +128,23 @@ def tells_the_updates_of_another_run(it: Culprit) -> None:
 
 
 def tells_a_result_that_is_no_payload(it: Culprit) -> None:
-    it.say(Kind.DONE, it.run, {"no": "payload"}, None)
+    it.say(Kind.DONE, it.run, 0.1, {"no": "payload"}, None)
+
+
+def tells_a_time_that_is_none(it: Culprit) -> None:
+    it.say(Kind.DONE, it.run, -1.0, '"done"', None)
+
+
+def skips_a_branch_that_was_not_taken_back(it: Culprit) -> None:
+    it.say(Kind.SKIPPED, it.run)
 
 
 def tells_an_error_that_is_no_error(it: Culprit) -> None:
-    it.say(Kind.FAILED, it.run, [1, 2, 3, 4, 5])
+    it.say(Kind.FAILED, it.run, 0.1, [1, 2, 3, 4, 5])
 
 
 def tells_a_suspension_on_what_is_no_id(it: Culprit) -> None:
-    it.say(Kind.SUSPENDED, it.run, [[1]])
+    it.say(Kind.SUSPENDED, it.run, 0.1, [[1]])
 
 
 def speaks_as_the_supervisor(it: Culprit) -> None:

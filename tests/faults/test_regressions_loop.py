@@ -193,7 +193,7 @@ def test_an_idle_worker_that_has_died_loses_no_branch():
     [worker] = pool._workforce
     pid = pool._workforce._link.pids[worker.number]
     started = []
-    start = pool._start
+    start = pool._dispatcher._start
 
     def kill_then_start(batch, index):
         if not started:
@@ -202,7 +202,7 @@ def test_an_idle_worker_that_has_died_loses_no_branch():
         started.append(index)
         return start(batch, index)
 
-    pool._start = kill_then_start
+    pool._dispatcher._start = kill_then_start
     assert run_batch([lambda ctx: ctx.step(lambda _: "done")], "process:1") == ["done"]
 
 
@@ -255,7 +255,7 @@ def test_a_worker_that_ends_by_itself_right_after_its_last_branch_is_not_waited_
 def test_a_large_message_is_sent_in_parts_without_being_copied():
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    worker = Worker(1, ours, None, None)
+    worker = Worker(1, ours, None, None, None)
     big = os.urandom(5_000_000)
     worker.post(Kind.FORGET, 1)
     worker.post(Kind.BATCH, 1, big, None)

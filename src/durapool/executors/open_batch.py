@@ -115,6 +115,15 @@ class OpenBatch:
         """The worker of this branch was lost; it runs again from its checkpoints."""
         self.coordinator.on_lost_retry(index)
 
+    def taken_back(self, index: int) -> None:
+        """The branch was sent to a worker and taken back before it began; `next` gives it again."""
+        self.coordinator.on_returned(index)
+
+    @property
+    def decided(self) -> bool:
+        """Whether no branch may start any more."""
+        return self.coordinator.decision is not None
+
     def _record_end(
         self, index: int, action: Action, payload: Payload | None, error: ErrorObject | None, summary: str | None
     ) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from durapool.exceptions import Signal
 from durapool.executors.base import Decided, Suspended
+from durapool.pausing import PauseAfter
 from durapool.pool.wire import WireError, pack_error
 from durapool.records import Action, Update
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from durapool.executors.open_batch import OpenBatch
     from durapool.pool.cargo import Cargo, Limits
     from durapool.pool.workers import Worker
+
+BRISK = 0.005  # seconds; shorter branches are sent ahead, and their STARTs travel with what follows them
 
 _keys = itertools.count(1)
 
@@ -40,6 +44,7 @@ class PoolBatch:
     key: int = field(default_factory=lambda: next(_keys))
     runs: dict[int, ActiveRun] = field(default_factory=dict)  # by index of the branch
     losses: dict[int, int] = field(default_factory=dict)  # how often a branch has lost its worker
+    mean_seconds: float | None = None  # of a branch, as its workers measure it; None before the first one has ended
     warned: set[Any] = field(default_factory=set)  # warnings shown already
     outcome: BatchOutcome | None = None
     crash: BaseException | None = None
@@ -51,10 +56,27 @@ class PoolBatch:
         """0 for a batch of the handler's, 1 for one in its branches, and so on."""
         return 0 if self.owner is None else self.owner.run.batch.depth + 1
 
+    def measured(self, seconds: float) -> None:
+        """One more branch has ended after so long. The last few count: the first ones of a worker import modules."""
+        mean = self.mean_seconds
+        self.mean_seconds = seconds if mean is None else (mean + seconds) / 2
+
+    @property
+    def is_brisk(self) -> bool:
+        """Whether a branch takes so little that its way to the worker matters."""
+        return self.mean_seconds is not None and self.mean_seconds < BRISK
+
     def finish(self) -> None:
         """Let the waiting thread go on."""
         self.finished = True
         self.signal.set()
+
+    def attempt(self, action: Callable[..., None], *args: Any) -> None:
+        """Call it. A store that failed, or a lost right to record, ends the batch and those around it."""
+        try:
+            action(*args)
+        except Signal as signal:
+            self.open.crash = signal
 
     @property
     def root(self) -> PoolBatch:
@@ -78,8 +100,9 @@ class ActiveRun:
     batch: PoolBatch
     index: int
     worker: Worker
-    started: float  # time.monotonic()
+    started: float  # time.monotonic() at which it became the first in its worker's line, and so could begin
     operations: set[str]  # the branch's own and all below it: what this worker may update
+    pause_after: PauseAfter
     received: int = 0  # updates
     nested: dict[int, PoolBatch] = field(default_factory=dict)  # undecided, by the worker's number
     detached: bool = False  # its batch was decided and lets it finish
@@ -94,10 +117,10 @@ class ActiveRun:
     def deadline(self) -> float | None:
         """When it has run too long (time.monotonic()); None without a timeout.
 
-        None, too, while its worker starts and while it lends its place: that is not the branch's time.
+        None, too, while its worker starts or runs others, and while it lends its place: that is not the branch's time.
         """
         timeout = self.batch.limits.timeout
-        if timeout is None or self.lent or not self.worker.ready:
+        if timeout is None or self.lent or not self.worker.ready or self.worker.run is not self:
             return None
         return self.started + self.lent_seconds + timeout
 

@@ -15,9 +15,7 @@ from durapool.pool.workers import Worker
 from durapool.records import ErrorObject, Operation
 
 
-def post_run(
-    run: ActiveRun, recorded: list[Operation], function: bytes | None, item: bytes | None, *, brisk: bool
-) -> None:
+def post_run(run: ActiveRun, recorded: list[Operation], function: bytes | None, item: bytes | None) -> None:
     """Queue a run for its worker, with what that worker does not know yet of its batch and surroundings.
 
     Args:
@@ -25,7 +23,6 @@ def post_run(
         recorded: the operations recorded below its branch.
         function: of a branch of a parallel, pickled.
         item: of a branch of a map, pickled.
-        brisk: the branch is expected to take a few ms, so its STARTs may travel with what follows them.
     """
     worker, batch, index = run.worker, run.batch, run.index
     if worker.surroundings != batch.surroundings:
@@ -48,7 +45,20 @@ def post_run(
         plan.flat,
     )
     rows = [pack_operation(operation, now) for operation in recorded]
-    worker.post(Kind.RUN, run.number, batch.key, ref, function, item, plan.total, rows, batch.mode, brisk)
+    worker.claims.permit()
+    worker.post(
+        Kind.RUN,
+        run.number,
+        batch.key,
+        ref,
+        function,
+        item,
+        plan.total,
+        rows,
+        batch.mode,
+        batch.is_brisk,
+        run.pause_after,
+    )
 
 
 def take_of_worker(worker: Worker, kind: Kind, body: list[Any]) -> bool:
@@ -93,15 +103,27 @@ def outcome_of(kind: Kind, body: list[Any]) -> BranchOutcome:
     """
     match kind:
         case Kind.DONE:
-            return Succeeded(*unpack_result(body[1], body[2]))
+            return Succeeded(*unpack_result(body[2], body[3]))
         case Kind.FAILED:
-            return Failed(unpack_error(body[1]) or ErrorObject("an error without a message"))
+            return Failed(unpack_error(body[2]) or ErrorObject("an error without a message"))
         case Kind.SUSPENDED:
-            return Suspended(frozenset(body[1]))
+            return Suspended(frozenset(body[2]))
         case Kind.CRASHED:
-            return Crashed(_exception(body[1], body[2]))
+            return Crashed(_exception(body[2], body[3]))
         case _:
             raise WireError(f"{kind.name}, which only others send")
+
+
+def seconds_of(body: list[Any]) -> float:
+    """How long a run took, from a terminal message.
+
+    Raises:
+        WireError: it is no number.
+    """
+    seconds = body[1]
+    if not isinstance(seconds, float) or not seconds >= 0:
+        raise WireError(f"a run that took {seconds!r:.100} seconds")
+    return seconds
 
 
 def _exception(pickled: bytes | None, error: list[Any] | None) -> BaseException:

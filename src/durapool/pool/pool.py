@@ -1,11 +1,11 @@
 """The pool: places, open batches, and the loop that moves records between batches and workers.
 
     thread in context.parallel          this loop                          worker
-    PoolBatch --inbox--> dispatch: next() of the deepest batch --RUN-->    runs the branch
-                         read: UPDATES, DONE ... are staged   <--UPDATES-- streams what it records
+    PoolBatch --inbox--> read: UPDATES, DONE ... are staged   <--UPDATES-- streams what it records
                          commit: one flush for all of a turn
                          answer                               --ACK-->     goes on
     outcome  <---------- settle: batches that are decided or blocked
+                         dispatch (pool.dispatch)             --RUN-->     runs the branch
 
 Every turn goes through these stages in this order, so nothing is acknowledged or acted on before it is committed.
 All state belongs to the thread that turns the loop (see `drive`); other threads only use the inbox.
@@ -16,33 +16,32 @@ A worker holds one of the pool's `size` places while it runs a branch, and lends
 from __future__ import annotations
 
 import contextlib
-import itertools
 import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 from durapool.errors import error_of
-from durapool.exceptions import OrphanedBranch, SerDesError, Signal
+from durapool.exceptions import OrphanedBranch
 from durapool.executors import ProcessExecutor
 from durapool.executors.base import BranchOutcome, Failed
 from durapool.executors.open_batch import OpenBatch
+from durapool.pausing import pauses
 from durapool.pickling import dump_function
 from durapool.pool.batches import ActiveRun, PoolBatch, nested_batch, overdue, pack_outcome, waits
 from durapool.pool.cargo import part_or_why, unpack_plan
+from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import HeldLosses, lost_error, timeout_error
 from durapool.pool.machine import default_start_method, usable_cpus
-from durapool.pool.messages import outcome_of, post_run, stage_updates, take_of_worker
-from durapool.pool.supervisor import SupervisorGoneError, SupervisorLink
+from durapool.pool.messages import outcome_of, seconds_of, stage_updates, take_of_worker
+from durapool.pool.supervisor import SupervisorLink
 from durapool.pool.wire import Kind, WireError
 from durapool.pool.workers import Worker
 from durapool.pool.workforce import Loss, Workforce
 
 GRACE = 1.0  # seconds between SIGTERM and SIGKILL for a branch over its time
 LONGEST_WAIT = 3600.0  # seconds; epoll takes no more than 24 days at once
-BRISK = 0.005  # seconds; STARTs of shorter branches travel with what follows them
 
 
 class Pool:
@@ -60,6 +59,7 @@ class Pool:
             None if initializer is None else dump_function(initializer, "the initializer"),
         )
         self._workforce.listen(self)
+        self._dispatcher = Dispatcher(self._workforce, self.size, executor.max_branches_per_worker)
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -71,8 +71,6 @@ class Pool:
         self._acks: dict[Worker, ActiveRun] = {}
         self._held = HeldLosses()
         self._again = False  # something was staged after the commit: turn once more without waiting
-        self._mean_seconds = BRISK
-        self._run_numbers = itertools.count(1)
 
     # what other threads call
 
@@ -100,7 +98,7 @@ class Pool:
         return not self._workforce.ending and all(batch.root.invocation is not invocation for batch in batches)
 
     def _runs(self) -> list[ActiveRun]:
-        return [run for worker in self._workforce if (run := worker.run) is not None]
+        return [run for worker in self._workforce for run in worker.runs]
 
     @property
     def has_detached(self) -> bool:
@@ -118,9 +116,9 @@ class Pool:
         self._take_inbox()
         for batch in [each for each in self._batches if each.owner is None and each.invocation is invocation]:
             self.withdraw(batch, OrphanedBranch("the invocation around this batch has ended"))
-        for run in self._runs():
-            if run.batch.root.invocation is invocation:
-                self._stop(run)
+        for worker in self._workforce:
+            if any(run.batch.root.invocation is invocation for run in worker.runs):
+                self._stop(worker)
         deadline = time.monotonic() + seconds
         while self._workforce.ending and (left := deadline - time.monotonic()) > 0:
             for key, _ in self._selector.select(left):
@@ -149,7 +147,7 @@ class Pool:
     # one turn of the loop
 
     def turn(self) -> None:
-        """Read, commit, answer, settle, dispatch, send; waits where there is nothing to do."""
+        """Read, commit, answer, settle, dispatch; waits where there is nothing to do."""
         for key, _ in self._selector.select(self._patience()):
             key.data()
         self._take_inbox()
@@ -159,12 +157,13 @@ class Pool:
             self._lose(run, loss)
         self._commit()
         self._settle()
+        self._workforce.send()  # workers go on while this loop pickles the next branches
         self._dispatch()
         self._workforce.send()
 
     def _patience(self) -> float | None:
-        if self._again or self._inbox:
-            self._again = False
+        if self._again or self._dispatcher.again or self._inbox:
+            self._again = self._dispatcher.again = False
             return 0
         timed = [*waits(self._batches), *self._held.waits()]
         return max(0.0, min(*timed, LONGEST_WAIT)) if timed else None
@@ -172,10 +171,12 @@ class Pool:
     def _stop_overdue(self) -> None:
         """End the branches that have run longer than their executor's timeout."""
         for run in overdue(self._batches):
-            run.worker.run = None
+            self._dispatcher.take_back(run.worker)
+            _, *others = _clear(run.worker)
             self._workforce.dismiss(run.worker, GRACE)
             error = timeout_error(run.label, run.batch.limits.timeout or 0.0)
             self._ended(run, Failed(error_of(error, local=True)))
+            self._run_again(others)
 
     def _woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -197,14 +198,12 @@ class Pool:
     def _wake_suspended(self) -> None:
         for batch in self._batches:
             if batch.open.has_waiting:
-                with self._crashing(batch):
-                    batch.open.wake_due()
+                batch.attempt(batch.open.wake_due)
 
     def _commit(self) -> None:
         """All that this turn has staged, then the acknowledgements."""
         for batch in self._batches:
-            with self._crashing(batch):
-                batch.open.view.barrier()
+            batch.attempt(batch.open.view.barrier)
         for worker, run in self._acks.items():
             if worker.run is run and run.batch.open.crash is None:
                 self._post(worker, Kind.ACK, run.number, run.received)
@@ -222,14 +221,6 @@ class Pool:
                 batch.outcome = outcome
                 self._finish(batch)
 
-    @contextlib.contextmanager
-    def _crashing(self, batch: PoolBatch) -> Iterator[None]:
-        """A store that failed, or a batch that lost its right to record, ends the batch and those around it."""
-        try:
-            yield
-        except Signal as signal:
-            batch.open.crash = signal
-
     # batches and runs
 
     def _finish(self, batch: PoolBatch) -> None:
@@ -237,9 +228,10 @@ class Pool:
         if batch in self._batches:
             self._batches.remove(batch)
         batch.open.view.revoke()
+        self._take_back_all(batch)
         for run in list(batch.runs.values()):
             if batch.limits.cancel_running or batch.crash is not None or run.nested:
-                self._stop(run)
+                self._stop(run.worker)
             else:
                 run.detached = True
         for worker in self._workforce:
@@ -250,12 +242,17 @@ class Pool:
             self._returning.append((batch.owner.run, batch.owner.number, pack_outcome(batch.outcome)))
         batch.finish()
 
-    def _stop(self, run: ActiveRun) -> None:
-        """Kill the worker of a run, its nested batches first."""
-        self._abandon_nested(run)
-        run.batch.runs.pop(run.index, None)
-        run.worker.run = None
-        self._workforce.dismiss(run.worker)
+    def _take_back_all(self, batch: PoolBatch) -> None:
+        """No branch of this batch begins any more."""
+        for worker in {run.worker for run in batch.runs.values()}:
+            self._dispatcher.take_back(worker)
+
+    def _stop(self, worker: Worker) -> None:
+        """Kill a worker with the nested batches of its branch."""
+        for run in _clear(worker):
+            self._abandon_nested(run)
+            run.batch.runs.pop(run.index, None)
+        self._workforce.dismiss(worker)
 
     def _abandon_nested(self, run: ActiveRun) -> None:
         for nested in list(run.nested.values()):
@@ -270,62 +267,24 @@ class Pool:
         run.batch.runs.pop(run.index, None)
         if run.detached:
             return
-        self._mean_seconds += (time.monotonic() - run.started - self._mean_seconds) * 0.1
-        with self._crashing(run.batch):
-            run.batch.open.ended(run.index, outcome)
-
-    # dispatch
+        batch = run.batch
+        batch.attempt(batch.open.ended, run.index, outcome)
+        if batch.open.decided:
+            self._take_back_all(batch)
 
     def _dispatch(self) -> None:
-        while self._returning or self._batches:
-            held = sum(1 for worker in self._workforce if worker.run is not None and not worker.run.lent)
-            if held >= self.size:
-                return
+        while self._dispatcher.has_place():
             if self._returning:
                 self._give_back(*self._returning.popleft())
-            elif not self._start_one():
+            elif not self._batches or not self._dispatcher.start_one(self._batches):
                 return
+        if self._batches and not self._returning:
+            self._dispatcher.send_ahead(self._batches)
 
     def _give_back(self, run: ActiveRun, number: int, outcome: list[Any]) -> None:
         run.resume(number)
         if run.worker.run is run:
             self._post(run.worker, Kind.NESTED_END, number, outcome)
-
-    def _start_one(self) -> bool:
-        lent = [worker.run.batch.depth for worker in self._workforce if worker.run is not None and worker.run.lent]
-        for batch in self._batches:
-            if lent.count(batch.depth) >= self.size:
-                continue  # so many wait for nested batches already: these go first
-            index = batch.open.next()
-            if index is not None:
-                return self._start(batch, index)
-        return False
-
-    def _start(self, batch: PoolBatch, index: int) -> bool:
-        """Give the branch to a worker; False where none can be had now."""
-        try:
-            function, item = batch.cargo.function(index), batch.cargo.item(index)
-        except SerDesError as error:
-            with self._crashing(batch):
-                batch.open.ended(index, Failed(error_of(error, local=True)))
-            self._again = True
-            return True
-        try:
-            worker = self._workforce.take()
-        except SupervisorGoneError:  # the next turn hears of it, and starts another one
-            batch.open.lost(index)
-            self._again = True
-            return False
-        self._workforce.limit_memory(worker, batch.limits.memory_limit or 0)
-        plan, recorded = batch.open.plan, batch.open.recorded(index)
-        root = plan.operation_id if plan.flat else plan.branch_id(index)
-        known = {root, *(operation.id for operation in recorded)}
-        run = ActiveRun(next(self._run_numbers), batch, index, worker, time.monotonic(), known)
-        batch.runs[index] = run
-        worker.run = run
-        post_run(run, recorded, function, item, brisk=self._mean_seconds < BRISK)
-        self._workforce.wants_to_send(worker)
-        return True
 
     def _post(self, worker: Worker, kind: Kind, *body: Any) -> None:
         worker.post(kind, *body)
@@ -337,27 +296,43 @@ class Pool:
         """See `Listener.on_message`."""
         if take_of_worker(worker, kind, body):
             return
+        if kind is Kind.SKIPPED:
+            self._take_skipped(worker)
+            return
         run = worker.run
         if run is None or run.number != body[0]:
             raise WireError(f"{kind.name} of run {body[0]}, which is not what it runs")
         match kind:
             case Kind.UPDATES:
                 self._acks[worker] = run
-                with self._crashing(run.batch):
-                    stage_updates(run, body[1])
+                run.batch.attempt(stage_updates, run, body[1])
             case Kind.SPAWN_BATCH:
                 self._spawn(run, body[1], body[2])
             case Kind.FETCH_INPUTS:
                 total = run.batch.open.plan.total
                 self._post(worker, Kind.INPUTS, body[1], [part_or_why(run.batch.cargo.item, i) for i in range(total)])
             case _:
-                self._take_end(worker, run, outcome_of(kind, body))
+                self._take_end(worker, run, outcome_of(kind, body), seconds_of(body))
 
-    def _take_end(self, worker: Worker, run: ActiveRun, outcome: BranchOutcome) -> None:
-        worker.run = None
-        worker.branches += 1
+    def _take_end(self, worker: Worker, run: ActiveRun, outcome: BranchOutcome, seconds: float) -> None:
+        self._dispatcher.next_in_line(worker)
         worker.relay()
+        run.batch.measured(max(0.0, seconds - run.lent_seconds))
         self._ended(run, outcome)
+        if pauses(run.pause_after, outcome):
+            self._post(worker, Kind.GO, run.number)
+        self._let_rest(worker)
+
+    def _take_skipped(self, worker: Worker) -> None:
+        if not worker.stale:
+            raise WireError("it skipped a branch that was not taken back")
+        worker.stale -= 1
+        self._let_rest(worker)
+
+    def _let_rest(self, worker: Worker) -> None:
+        """A worker with nothing left to run or to skip is idle."""
+        if worker.runs or worker.stale:
+            return
         most = self.executor.max_branches_per_worker
         if most is not None and worker.branches >= most:
             self._workforce.retire(worker)
@@ -368,33 +343,41 @@ class Pool:
         plan, cargo, limits = unpack_plan(body, self.executor)
         if plan.operation_id not in run.operations or run.detached:
             raise WireError(f"a nested batch {plan.operation_id}, which is not of branch {run.index}")
+        self._dispatcher.take_back(run.worker)
         nested = nested_batch(run, number, OpenBatch(plan, run.batch.open.view), cargo, limits)
         run.lend(number, nested)
         self._open(nested)
 
     def on_lost(self, worker: Worker, loss: Loss) -> None:
         """See `Listener.on_lost`."""
-        run = worker.run
-        if run is None:
+        self._dispatcher.take_back(worker, None if loss.blameless else len(worker.runs) - 1)
+        self._again = True
+        if not worker.runs:
             return
-        worker.run = None
+        run, *others = _clear(worker)
         if not self._held.hold(run, loss):
             self._lose(run, loss)
+        self._run_again(others)
 
     def _lose(self, run: ActiveRun, loss: Loss) -> None:
         batch = run.batch
-        if loss.untouched and not run.received and not run.detached:
-            self._run_again(run)
-            return
         losses = batch.losses[run.index] = batch.losses.get(run.index, 0) + 1
         if losses <= batch.limits.retry_lost and not (loss.problem or loss.excess or run.detached):
-            self._run_again(run)
+            self._run_again([run])
             return
         error = lost_error(loss, run.label, batch.limits.memory_limit)
         self._ended(run, Failed(error_of(error, local=True)))
 
-    def _run_again(self, run: ActiveRun) -> None:
-        self._abandon_nested(run)
-        run.batch.runs.pop(run.index, None)
-        run.batch.open.lost(run.index)
-        self._again = True
+    def _run_again(self, runs: list[ActiveRun]) -> None:
+        for run in runs:
+            self._abandon_nested(run)
+            run.batch.runs.pop(run.index, None)
+            run.batch.open.lost(run.index)
+            self._again = True
+
+
+def _clear(worker: Worker) -> list[ActiveRun]:
+    """The runs of a worker that ends: the one it ran, and what it had begun since it was last heard of."""
+    runs = list(worker.runs)
+    worker.runs.clear()
+    return runs

@@ -60,13 +60,16 @@ class SupervisorLink:
         """For the selector."""
         return self._control.fileno()
 
-    def fork_worker(self, worker: int) -> tuple[socket.socket, int, int]:
-        """Ask for a new worker; its socket and the read ends of its stdout and stderr, ready for use at once."""
+    def fork_worker(self, worker: int, claims: int) -> tuple[socket.socket, int, int]:
+        """Ask for a new worker that takes its permits from the pipe `claims`.
+
+        Its socket and the read ends of its stdout and stderr, ready for use at once.
+        """
         ours, theirs = socket.socketpair()
         prints_read, prints_write = os.pipe()
         errors_read, errors_write = os.pipe()
         try:
-            self._send(pack(Kind.FORK, worker), [theirs.fileno(), prints_write, errors_write])
+            self._send(pack(Kind.FORK, worker), [theirs.fileno(), claims, prints_write, errors_write])
         except OSError as error:
             ours.close()
             os.close(prints_read)
@@ -152,7 +155,7 @@ def _bootstrap(statement: str) -> str:
     return f"import sys; sys.path[:] = {sys.path!r}; {statement}"
 
 
-SPAWNED_WORKER = "from durapool.worker.entry import serve; serve(int(sys.argv[1]))"
+SPAWNED_WORKER = "from durapool.worker.entry import serve; serve(*map(int, sys.argv[1:3]))"
 
 
 def _start_supervisor(

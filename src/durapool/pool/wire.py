@@ -42,7 +42,7 @@ class Kind(IntEnum):
     """What a frame says. The comment gives the body."""
 
     # parent to supervisor
-    FORK = 1  # worker; with three descriptors: its socket, and the pipes that become its stdout and stderr
+    FORK = 1  # worker; with four descriptors: its socket, its permits, the pipes that become its stdout and stderr
     KILL = 2  # worker, seconds of grace before a SIGKILL (0: at once), signal for their begin (0: none)
     WATCH = 3  # worker, memory limit in bytes (0: none)
     # supervisor to parent
@@ -57,17 +57,19 @@ class Kind(IntEnum):
     NESTED_END = 25  # nested batch number, outcome
     INPUTS = 26  # batch key, [pickled items]
     INITIALIZE = 27  # pickled initializer
-    EXIT = 28
+    GO = 28  # run: its outcome is taken in, the next run may begin
+    EXIT = 29
     # worker to parent
     READY = 40  # pid
     UPDATES = 41  # run, [updates]
-    DONE = 42  # run, payload, summary or nil
-    FAILED = 43  # run, error
-    SUSPENDED = 44  # run, [operation ids]
-    CRASHED = 45  # run, pickled exception or nil, error
+    DONE = 42  # run, seconds, payload, summary or nil
+    FAILED = 43  # run, seconds, error
+    SUSPENDED = 44  # run, seconds, [operation ids]
+    CRASHED = 45  # run, seconds, pickled exception or nil, error
     SPAWN_BATCH = 46  # run, nested batch number, see worker.nested.describe
     FETCH_INPUTS = 47  # run, batch key
     LOG = 48  # run or nil, log record as a map
+    SKIPPED = 50  # run: it was taken back before it began
     WARNING = 49  # text, [[module, class], ...] of the category and its bases, file name, line number, line or nil
 
 

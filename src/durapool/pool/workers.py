@@ -1,4 +1,4 @@
-"""One worker as the parent sees it: its socket, what is queued for it, what it is doing, what it prints."""
+"""One worker as the parent sees it: its socket, what is queued for it, what it was given to run, what it prints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from durapool.pool.claims import Claims
 from durapool.pool.relay import LineRelay
 from durapool.pool.wire import Decoder, Kind, pack
 
@@ -25,9 +26,11 @@ class Worker:
     link: socket.socket
     prints: LineRelay
     errors: LineRelay
+    claims: Claims
     decoder: Decoder = field(default_factory=Decoder)
     outgoing: deque[bytes | memoryview] = field(default_factory=deque)
-    run: ActiveRun | None = None
+    runs: deque[ActiveRun] = field(default_factory=deque)  # the one it runs, then those sent ahead
+    stale: int = 0  # runs taken back that it has still to skip; nothing is sent to it before it has
     known_batches: set[int] = field(default_factory=set)
     surroundings: Any = None
     warned: set[Any] = field(default_factory=set)  # warnings shown while it ran no branch
@@ -38,8 +41,17 @@ class Worker:
     problem: Exception | None = None  # why it was discarded
     received: int = 0  # bytes
     memory_limit: int = 0  # bytes; 0: none
-    unread: bool = False  # it has ended without reading all that was sent
     watching_room: bool = False  # its socket was full; the loop waits for room
+
+    @property
+    def run(self) -> ActiveRun | None:
+        """What it runs, or is about to."""
+        return self.runs[0] if self.runs else None
+
+    @property
+    def busy(self) -> bool:
+        """Whether it takes one of the pool's places."""
+        return not self.runs[0].lent if self.runs else self.stale > 0
 
     @property
     def ready(self) -> bool:
@@ -64,7 +76,6 @@ class Worker:
             except BlockingIOError:
                 sent = 0
             except (BrokenPipeError, ConnectionResetError):
-                self.unread = True
                 return True  # the end of the socket tells
             if sent < len(data):
                 self.outgoing.appendleft(memoryview(data)[sent:])  # the rest of a large message is not copied
@@ -88,7 +99,6 @@ class Worker:
             return b""
         except ConnectionResetError:  # what Linux says where the peer has left something unread
             data = b""
-            self.unread = True
         self.at_end = not data
         self.received += len(data)
         return data
@@ -101,11 +111,13 @@ class Worker:
     def abandon(self) -> None:
         """In a forked child: release the descriptors; what comes through them is the parent's to read."""
         self.link.close()
+        self.claims.close()
         self.prints.abandon()
         self.errors.abandon()
 
     def close(self) -> None:
         """Release the descriptors."""
         self.link.close()
+        self.claims.close()
         self.prints.close()
         self.errors.close()

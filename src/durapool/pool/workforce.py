@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from durapool.exceptions import PoolError
+from durapool.pool.claims import Claims
 from durapool.pool.relay import LineRelay
 from durapool.pool.supervisor import SupervisorLink, WorkerExit
 from durapool.pool.wire import Kind
@@ -29,7 +30,8 @@ class Loss:
 
     `status` as of wait(2), None where it is not known (the supervisor itself is gone); `peak` RSS in bytes; `excess`
     the memory in bytes for which it was killed, 0 if not for that; `tail` the last lines that it wrote to stderr;
-    `problem` why we discarded it ourselves, if we did; `untouched` whether it was dead before it took up its branch.
+    `problem` why we discarded it ourselves, if we did; `blameless` whether it had served before, or its supervisor died
+    before it came to life: then a branch that it had not begun is not lost.
     """
 
     status: int | None
@@ -37,7 +39,7 @@ class Loss:
     excess: int
     tail: tuple[str, ...]
     problem: Exception | None = None
-    untouched: bool = False
+    blameless: bool = False
 
 
 class Listener(Protocol):
@@ -106,8 +108,13 @@ class Workforce:
 
     def _hire(self) -> Worker:
         number = next(self._numbers)
-        link, prints, errors = self._link.fork_worker(number)
-        worker = Worker(number, link, LineRelay(prints, "stdout"), LineRelay(errors, "stderr"))
+        claims = Claims()
+        try:
+            link, prints, errors = self._link.fork_worker(number, claims.read_end)
+        except PoolError:
+            claims.close()
+            raise
+        worker = Worker(number, link, LineRelay(prints, "stdout"), LineRelay(errors, "stderr"), claims)
         self._employed[number] = worker
         self._selector.register(link, selectors.EVENT_READ, lambda: self._hear(worker))
         for relay in (worker.prints, worker.errors):
@@ -233,12 +240,12 @@ class Workforce:
 
     def _lose(self, worker: Worker, status: int | None, peak: int, excess: int) -> None:
         worker.relay()
-        # one that had served before, or never came to life as the supervisor died: so this cannot go on for ever
-        untouched = worker.unread if worker.branches else status is None and not worker.heard
-        loss = Loss(status, peak, excess, tuple(worker.errors.tail), worker.problem, untouched)
-        self._forget(worker)
+        # others count against the branch that they were given: so a worker that cannot start is not hired for ever
+        blameless = worker.branches > 0 or (status is None and not worker.heard)
+        loss = Loss(status, peak, excess, tuple(worker.errors.tail), worker.problem, blameless)
         assert self._listener is not None
-        self._listener.on_lost(worker, loss)
+        self._listener.on_lost(worker, loss)  # takes back what the worker has not begun, while its permits can be read
+        self._forget(worker)
 
     def _supervisor_lost(self) -> None:
         """All workers have gone with it. A new one takes over, unless none gets as far as a worker that speaks."""

@@ -11,6 +11,7 @@ from typing import Any, overload
 from durapool.exceptions import SerDesError
 from durapool.executors.base import BranchOutcome, Failed
 from durapool.operations.child import BranchRef, run_branch
+from durapool.pausing import PauseAfter
 from durapool.pickling import load_function
 from durapool.pool.wire import Kind, unpack_operation
 from durapool.records import OperationSubType
@@ -47,6 +48,7 @@ class Run:
     recorded: list[list[Any]]
     mode: str
     brisk: bool
+    pause_after: PauseAfter
 
     @property
     def seed(self) -> int:
@@ -97,7 +99,7 @@ class Run:
 
 def run_message(body: list[Any], batches: dict[int, WorkerBatch]) -> Run:
     """The inverse of what `pool.cargo` packs."""
-    number, key, ref, function, item, total, recorded, mode, brisk = body
+    number, key, ref, function, item, total, recorded, mode, brisk, pause_after = body
     operation_id, batch_id, name, sub_type, index, flat = ref
     return Run(
         number,
@@ -109,6 +111,7 @@ def run_message(body: list[Any], batches: dict[int, WorkerBatch]) -> Run:
         recorded,
         mode,
         brisk,
+        PauseAfter(pause_after),
     )
 
 

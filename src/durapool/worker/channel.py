@@ -34,7 +34,9 @@ class Channel:
         self._changed = threading.Condition()
         self._reading = False
         self.orders: deque[tuple[Kind, list[Any]]] = deque()  # what only the main loop may take up
-        self.acknowledged = 0  # of the present run
+        self.run = 0  # the number of the present one
+        self.acknowledged = 0  # updates of it
+        self.taken_in = 0  # the last run whose outcome the parent has taken in and told so
         self.nested_ends: dict[int, list[Any]] = {}
         self.inputs: dict[int, list[bytes | str]] = {}  # text says why an item cannot be sent
 
@@ -91,13 +93,25 @@ class Channel:
     def _take(self, kind: Kind, body: list[Any]) -> None:
         match kind:
             case Kind.ACK:
-                self.acknowledged = body[1]
+                if body[0] == self.run:  # an earlier run may have ended without waiting for its last one
+                    self.acknowledged = body[1]
+            case Kind.GO:
+                self.taken_in = body[0]
             case Kind.NESTED_END:
                 self.nested_ends[body[0]] = body[1]
             case Kind.INPUTS:
                 self.inputs[body[0]] = body[1]
             case _:
                 self.orders.append((kind, body))
+
+    def begin(self, run: int) -> None:
+        """From now on answers are for this run."""
+        with self._changed:
+            self.run, self.acknowledged = run, 0
+
+    def wait_until_taken_in(self, run: int) -> None:
+        """Wait until the parent has taken in the outcome of this run."""
+        self.wait(lambda: self.taken_in >= run)
 
     def next_order(self) -> tuple[Kind, list[Any]]:
         """The next thing to do; waits for it."""

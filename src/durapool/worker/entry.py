@@ -6,24 +6,33 @@ import atexit
 import os
 import socket
 import sys
+import time
 
 from durapool.errors import error_of
 from durapool.executors.base import BranchOutcome, Crashed, Failed, Succeeded, Suspended
+from durapool.pausing import pauses
 from durapool.pickling import dump_value, enter_worker, load_function
-from durapool.pool.wire import Kind, pack_error
+from durapool.pool.wire import Kind, pack, pack_error
 from durapool.records import ErrorObject
 from durapool.worker.branch import Run, WorkerBatch, run_message
 from durapool.worker.channel import Channel, ParentGoneError
+from durapool.worker.journal import StreamedJournal
 from durapool.worker.logs import Forwarding
 from durapool.worker.seeding import NumpySeeder
 from durapool.worker.surroundings import Surroundings
 
 
-def serve(link: int) -> None:
-    """Serve branches on the socket `link` until the parent says EXIT or is gone."""
+def serve(link: int, permits: int) -> None:
+    """Serve branches until the parent says EXIT or is gone.
+
+    Args:
+        link: descriptor of the socket to the parent.
+        permits: descriptor of the pipe that holds one byte for each branch that may start; see `pool.claims`.
+    """
     enter_worker()
     use_whole_lines()
-    os.set_inheritable(link, False)  # it is, where this process was spawned; the branch's own children must not hold it
+    for descriptor in (link, permits):  # they are, where this process was spawned; a branch's own children must not
+        os.set_inheritable(descriptor, False)
     channel = Channel(socket.socket(fileno=link))
     forwarding = Forwarding(channel)
     surroundings = Surroundings()
@@ -37,6 +46,9 @@ def serve(link: int) -> None:
             kind, body = channel.next_order()
             match kind:
                 case Kind.RUN:
+                    if not may_start(permits):
+                        channel.send(Kind.SKIPPED, body[0])
+                        continue
                     run = run_message(body, batches)
                     seeder.seed(run.seed)
                     forwarding.before_loading()
@@ -65,6 +77,14 @@ def serve(link: int) -> None:
         flush_prints()
 
 
+def may_start(permits: int) -> bool:
+    """Take the permit for the next branch; False where the parent has taken it back."""
+    try:
+        return bool(os.read(permits, 1))
+    except BlockingIOError:
+        return False
+
+
 def initialize(initializer: bytes) -> ErrorObject | None:
     """Call the user's initializer; its error, if any, is the error of every branch that comes here."""
     try:
@@ -76,34 +96,39 @@ def initialize(initializer: bytes) -> ErrorObject | None:
 
 
 def run_one(channel: Channel, run: Run, broken: ErrorObject | None, forwarding: Forwarding) -> None:
-    """Run one branch and send its outcome."""
-    channel.acknowledged = 0
+    """Run one branch, send its outcome, and wait for the parent where that outcome may decide the batch."""
+    began = time.perf_counter()
+    channel.begin(run.number)
     journal = run.journal(channel)
     outcome = run.execute(channel, journal, forwarding.after_loading) if broken is None else Failed(broken)
     flush_prints()
-    journal.end()
+    seconds = time.perf_counter() - began
     try:
-        send_outcome(channel, run, outcome)
+        send_outcome(channel, journal, run, seconds, outcome)
     except ParentGoneError:
         raise
     except Exception as error:  # noqa: BLE001  # an outcome that cannot be sent is still an outcome
-        send_outcome(channel, run, Failed(error_of(error, local=False)))
+        outcome = Failed(error_of(error, local=False))
+        send_outcome(channel, journal, run, seconds, outcome)
+    if pauses(run.pause_after, outcome):
+        channel.wait_until_taken_in(run.number)
 
 
-def send_outcome(channel: Channel, run: Run, outcome: BranchOutcome) -> None:
-    """Exactly one terminal message a run."""
+def send_outcome(channel: Channel, journal: StreamedJournal, run: Run, seconds: float, outcome: BranchOutcome) -> None:
+    """Exactly one terminal message a run, in one write with the last updates."""
     match outcome:
         case Succeeded(payload, summary):
-            channel.send(Kind.DONE, run.number, payload, summary)
+            frame = pack(Kind.DONE, run.number, seconds, payload, summary)
         case Failed(error):
-            channel.send(Kind.FAILED, run.number, pack_error(error))
+            frame = pack(Kind.FAILED, run.number, seconds, pack_error(error))
         case Suspended(waiting_on):
-            channel.send(Kind.SUSPENDED, run.number, list(waiting_on))
+            frame = pack(Kind.SUSPENDED, run.number, seconds, list(waiting_on))
         case Crashed(exception):
             if isinstance(exception, ParentGoneError):
                 raise exception
             error = error_of(exception, local=False)
-            channel.send(Kind.CRASHED, run.number, _pickled(exception), pack_error(error))
+            frame = pack(Kind.CRASHED, run.number, seconds, _pickled(exception), pack_error(error))
+    channel.send_frame(journal.end() + frame)
 
 
 def _pickled(exception: BaseException) -> bytes | None:

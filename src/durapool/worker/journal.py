@@ -68,11 +68,11 @@ class StreamedJournal:
             self._send()
             return self._sent
 
-    def end(self) -> None:
-        """Put the last updates on their way. A thread that the branch has left behind gets no more through."""
+    def end(self) -> bytes:
+        """The last updates, as a frame to send. A thread that the branch has left behind gets no more through."""
         with self._lock:
-            self._send()
             self._ended = True
+            return self._take_frame() if self._buffer else b""
 
     def ask(self, kind: Kind, *body: Any) -> None:
         """Send a message of this run, after all that was recorded."""
@@ -87,11 +87,14 @@ class StreamedJournal:
 
     def _send(self) -> None:
         if self._buffer:
-            frame = pack(Kind.UPDATES, self._run, [pack_update(update) for update in self._buffer])
-            self._sent += len(self._buffer)
-            self._window_bytes += len(frame)
-            self._buffer.clear()
-            self._channel.send_frame(frame)
+            self._channel.send_frame(self._take_frame())
+
+    def _take_frame(self) -> bytes:
+        frame = pack(Kind.UPDATES, self._run, [pack_update(update) for update in self._buffer])
+        self._sent += len(self._buffer)
+        self._window_bytes += len(frame)
+        self._buffer.clear()
+        return frame
 
     def flush(self) -> None:
         """See `BranchJournal.flush`."""

@@ -129,13 +129,13 @@ class Supervisor:
                     raise RuntimeError(f"the parent sent {kind!r} to the supervisor")
 
     def _fork(self, worker: int) -> None:
-        link, prints, errors = self._descriptors[:3]
-        del self._descriptors[:3]
+        link, claims, prints, errors = self._descriptors[:4]
+        del self._descriptors[:4]
         pid = os.fork()
         if pid == 0:
             ours = (self._control.fileno(), self._wake_read, self._wake_write)
-            become_worker(ours, link, prints, errors, self._spawn)
-        for descriptor in (link, prints, errors):
+            become_worker(ours, (link, claims), (prints, errors), self._spawn)
+        for descriptor in (link, claims, prints, errors):
             os.close(descriptor)
         with contextlib.suppress(OSError):  # the child does the same: whoever comes first
             os.setpgid(pid, pid)
@@ -233,8 +233,17 @@ class Supervisor:
                 return
 
 
-def become_worker(supervisors: tuple[int, ...], link: int, prints: int, errors: int, spawn: str) -> NoReturn:
-    """In the forked child: cut the ties to the supervisor, then serve branches until told to end."""
+def become_worker(
+    supervisors: tuple[int, ...], links: tuple[int, int], streams: tuple[int, int], spawn: str
+) -> NoReturn:
+    """In the forked child: cut the ties to the supervisor, then serve branches until told to end.
+
+    Args:
+        supervisors: descriptors to close.
+        links: the socket to the parent, and the pipe of permits.
+        streams: what becomes stdout and stderr.
+        spawn: see `main`.
+    """
     status = 70
     try:
         signal.set_wakeup_fd(-1)
@@ -249,17 +258,18 @@ def become_worker(supervisors: tuple[int, ...], link: int, prints: int, errors: 
         for descriptor in supervisors:
             os.close(descriptor)
         nothing = os.open(os.devnull, os.O_RDONLY)
-        for descriptor, standard in ((nothing, 0), (prints, 1), (errors, 2)):
+        for descriptor, standard in ((nothing, 0), (streams[0], 1), (streams[1], 2)):
             os.dup2(descriptor, standard)
             os.close(descriptor)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ)
         if spawn:
-            os.set_inheritable(link, True)
-            os.execv(sys.executable, [*interpreter(), "-c", spawn, str(link)])
+            for link in links:
+                os.set_inheritable(link, True)
+            os.execv(sys.executable, [*interpreter(), "-c", spawn, *map(str, links)])
         from durapool.worker.entry import serve
 
-        serve(link)
+        serve(*links)
         status = 0
     except BaseException:  # noqa: BLE001  # the last frame of the process: tell, and leave
         sys.excepthook(*sys.exc_info())

@@ -1,0 +1,159 @@
+"""Which branch goes to which worker, and which ones are sent ahead of their turn.
+
+    a free place:    the next branch of the deepest open batch, on an idle or a new worker
+    no free place:   brisk branches go ahead to the workers that run others of their batch
+    taken back:      where a worker would idle, where the line of a slow branch holds up the next ones, at the decision,
+                     and whenever the first in the line ends otherwise than by itself
+
+A branch that was sent ahead is in flight for the coordinator, but has not started: its permit (`pool.claims`) is
+unused. Part of the pool's loop.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+
+from durapool.errors import error_of
+from durapool.exceptions import SerDesError
+from durapool.executors.base import Failed
+from durapool.pool.batches import BRISK, ActiveRun, PoolBatch
+from durapool.pool.messages import post_run
+from durapool.pool.supervisor import SupervisorGoneError
+from durapool.pool.workers import Worker
+from durapool.pool.workforce import Workforce
+
+MOST_AHEAD = 16  # branches in a line
+MOST_AT_ONCE = 4  # branches that a line gets before the loop looks again at what workers say
+STUCK = 2 * BRISK  # seconds; a line whose first branch has taken so long was measured wrongly
+
+
+class Dispatcher:
+    """Gives branches to workers, and takes them back."""
+
+    def __init__(self, workforce: Workforce, size: int, most_branches: int | None) -> None:
+        self._workforce = workforce
+        self._size = size
+        self._most_branches = most_branches  # that a worker runs before it is replaced
+        self._numbers = itertools.count(1)
+        self.again = False  # the loop has more to do, without waiting for anybody
+
+    def has_place(self) -> bool:
+        """Whether one more worker may run."""
+        return sum(1 for worker in self._workforce if worker.busy) < self._size
+
+    def start_one(self, batches: Sequence[PoolBatch]) -> bool:
+        """Start one branch on a worker of its own; False where there is none to start, or no worker to be had.
+
+        Args:
+            batches: those that are open, deepest first.
+        """
+        lent = [run.batch.depth for worker in self._workforce if (run := worker.run) is not None and run.lent]
+        for batch in batches:
+            if lent.count(batch.depth) >= self._size:
+                continue  # so many wait for nested batches already: these go first
+            index = batch.open.next()
+            if index is None and self._recall(batch):
+                index = batch.open.next()
+            if index is not None:
+                return self._start(batch, index)
+        return False
+
+    def _start(self, batch: PoolBatch, index: int) -> bool:
+        parts = self._parts(batch, index)
+        if parts is None:
+            return True
+        try:
+            worker = self._workforce.take()
+        except SupervisorGoneError:  # the next turn hears of it, and starts another one
+            batch.open.lost(index)
+            self.again = True
+            return False
+        self._workforce.limit_memory(worker, batch.limits.memory_limit or 0)
+        self._give(worker, batch, index, parts)
+        return True
+
+    def send_ahead(self, batches: Sequence[PoolBatch]) -> None:
+        """Lengthen the lines of workers that run brisk branches; of the deepest batches only, others wait for them."""
+        depth = batches[0].depth
+        self._take_back_stuck()
+        for worker in self._workforce:
+            run = worker.run
+            if run is None or run.lent or run.detached or worker.stale or not worker.ready:
+                continue
+            batch = run.batch
+            if batch.depth != depth or not batch.is_brisk or batch.open.decided:
+                continue
+            room = self._room_ahead(worker, batch)
+            for _ in range(min(room + 1 - len(worker.runs), MOST_AT_ONCE)):
+                index = batch.open.next()
+                if index is None:
+                    break
+                parts = self._parts(batch, index)
+                if parts is not None:
+                    self._give(worker, batch, index, parts)
+            else:
+                self.again = self.again or len(worker.runs) <= room
+
+    def _take_back_stuck(self) -> None:
+        """What waits behind a slow branch is for others: lower indices start first."""
+        now = time.monotonic()
+        for worker in self._workforce:
+            if len(worker.runs) > 1 and now - worker.runs[0].started > STUCK and self._size > 1:
+                self.take_back(worker)
+
+    def _room_ahead(self, worker: Worker, batch: PoolBatch) -> int:
+        """How many branches may wait in this worker's line: what it runs in a few ms, and no more than its share."""
+        share = -(-batch.open.coordinator.counts.pending // self._size)
+        room = min(MOST_AHEAD, int(BRISK / max(batch.mean_seconds or 0.0, 1e-6)), len(worker.runs) - 1 + share)
+        return room if self._most_branches is None else min(room, self._most_branches - worker.branches - 1)
+
+    def _give(self, worker: Worker, batch: PoolBatch, index: int, parts: tuple[bytes | None, bytes | None]) -> None:
+        recorded = batch.open.recorded(index)
+        plan = batch.open.plan
+        known = {plan.operation_id if plan.flat else plan.branch_id(index)}
+        known.update(operation.id for operation in recorded)
+        pause_after = batch.open.coordinator.pause_after
+        run = ActiveRun(next(self._numbers), batch, index, worker, time.monotonic(), known, pause_after)
+        batch.runs[index] = run
+        worker.runs.append(run)
+        post_run(run, recorded, *parts)
+        self._workforce.wants_to_send(worker)
+
+    def _recall(self, batch: PoolBatch) -> bool:
+        """Take back half of the longest line of this batch, for a worker that would idle."""
+        lines = [worker for worker in self._workforce if len(worker.runs) > 1 and worker.runs[0].batch is batch]
+        if not lines:
+            return False
+        longest = max(lines, key=lambda worker: len(worker.runs))
+        return bool(self.take_back(longest, len(longest.runs) // 2))
+
+    def take_back(self, worker: Worker, most: int | None = None) -> int:
+        """Take back what was sent to this worker and has not begun, at most `most` branches from the end of its line.
+
+        Only a branch that it has begun stays in its line, and one that has just ended.
+        """
+        count = worker.claims.take_back(len(worker.runs) if most is None else most)
+        worker.stale += count
+        for _ in range(count):
+            run = worker.runs.pop()
+            run.batch.runs.pop(run.index, None)
+            run.batch.open.taken_back(run.index)
+        return count
+
+    def next_in_line(self, worker: Worker) -> None:
+        """The first branch in the worker's line has ended."""
+        worker.runs.popleft()
+        worker.branches += 1
+        if worker.runs:
+            worker.runs[0].started = time.monotonic()
+
+    def _parts(self, batch: PoolBatch, index: int) -> tuple[bytes | None, bytes | None] | None:
+        """The pickled function and item of a branch; None where they cannot be pickled, which ends the branch."""
+        try:
+            return batch.cargo.function(index), batch.cargo.item(index)
+        except SerDesError as error:
+            batch.attempt(batch.open.ended, index, Failed(error_of(error, local=True)))
+            self.again = True
+            return None
