@@ -99,6 +99,7 @@ class ActiveRun:
     number: int
     batch: PoolBatch
     index: int
+    branch_id: str
     worker: Worker
     started: float  # time.monotonic() at which it became the first in its worker's line, and so could begin
     operations: set[str]  # the branch's own and all below it: what this worker may update
@@ -148,7 +149,7 @@ class ActiveRun:
             WireError: it does not.
         """
         plan = self.batch.open.plan
-        branch_id = plan.branch_id(self.index)
+        branch_id = self.branch_id
         if update.operation_id not in self.operations and self.batch.open.view.get(update.operation_id) is not None:
             raise WireError(f"an update of operation {update.operation_id}, which is not of branch {self.index}")
         own = update.operation_id == branch_id

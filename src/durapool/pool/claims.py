@@ -26,9 +26,9 @@ class Claims:
         """The descriptor that the worker gets."""
         return self._read
 
-    def permit(self) -> None:
-        """One more branch may start. Before its RUN is sent."""
-        os.write(self._write, b"\0")
+    def permit(self, count: int = 1) -> None:
+        """So many more branches may start. Before their RUNs are sent."""
+        os.write(self._write, bytes(count))
 
     def take_back(self, most: int) -> int:
         """Withdraw up to `most` permits; how many had not been used. The worker skips as many of its last branches."""

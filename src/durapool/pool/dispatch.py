@@ -85,8 +85,10 @@ class Dispatcher:
             batch = run.batch
             if batch.depth != depth or not batch.is_brisk or batch.open.decided:
                 continue
-            room = self._room_ahead(worker, batch)
-            for _ in range(min(room + 1 - len(worker.runs), MOST_AT_ONCE)):
+            room, waiting = self._room_ahead(worker, batch), len(worker.runs) - 1
+            if waiting > room // 2:
+                continue  # lengthened when half empty, by several in one system call
+            for _ in range(min(room - waiting, MOST_AT_ONCE)):
                 index = batch.open.next()
                 if index is None:
                     break
@@ -94,7 +96,7 @@ class Dispatcher:
                 if parts is not None:
                     self._give(worker, batch, index, parts)
             else:
-                self.again = self.again or len(worker.runs) <= room
+                self.again = self.again or len(worker.runs) <= room // 2
 
     def _take_back_stuck(self) -> None:
         """What waits behind a slow branch is for others: lower indices start first."""
@@ -112,10 +114,10 @@ class Dispatcher:
     def _give(self, worker: Worker, batch: PoolBatch, index: int, parts: tuple[bytes | None, bytes | None]) -> None:
         recorded = batch.open.recorded(index)
         plan = batch.open.plan
-        known = {plan.operation_id if plan.flat else plan.branch_id(index)}
-        known.update(operation.id for operation in recorded)
+        branch_id = plan.branch_id(index)
+        known = {plan.operation_id if plan.flat else branch_id, *(operation.id for operation in recorded)}
         pause_after = batch.open.coordinator.pause_after
-        run = ActiveRun(next(self._numbers), batch, index, worker, time.monotonic(), known, pause_after)
+        run = ActiveRun(next(self._numbers), batch, index, branch_id, worker, time.monotonic(), known, pause_after)
         batch.runs[index] = run
         worker.runs.append(run)
         post_run(run, recorded, *parts)
@@ -134,7 +136,7 @@ class Dispatcher:
 
         Only a branch that it has begun stays in its line, and one that has just ended.
         """
-        count = worker.claims.take_back(len(worker.runs) if most is None else most)
+        count = worker.take_back(len(worker.runs) if most is None else most)
         worker.stale += count
         for _ in range(count):
             run = worker.runs.pop()

@@ -37,7 +37,7 @@ def post_run(run: ActiveRun, recorded: list[Operation], function: bytes | None, 
         worker.post(Kind.BATCH, batch.key, batch.cargo.settings, batch.cargo.shared)
     plan, now = batch.open.plan, batch.open.view.now()
     ref = (
-        plan.branch_id(index),
+        run.branch_id,
         plan.operation_id,
         plan.branch_name(index),
         plan.branch_sub_type,
@@ -45,7 +45,7 @@ def post_run(run: ActiveRun, recorded: list[Operation], function: bytes | None, 
         plan.flat,
     )
     rows = [pack_operation(operation, now) for operation in recorded]
-    worker.claims.permit()
+    worker.permits += 1
     worker.post(
         Kind.RUN,
         run.number,

@@ -229,6 +229,8 @@ class Pool:
             self._batches.remove(batch)
         batch.open.view.revoke()
         self._take_back_all(batch)
+        for worker in self._workforce:
+            worker.relay()  # what its branches have printed is there before its result is
         for run in list(batch.runs.values()):
             if batch.limits.cancel_running or batch.crash is not None or run.nested:
                 self._stop(run.worker)
@@ -316,7 +318,6 @@ class Pool:
 
     def _take_end(self, worker: Worker, run: ActiveRun, outcome: BranchOutcome, seconds: float) -> None:
         self._dispatcher.next_in_line(worker)
-        worker.relay()
         run.batch.measured(max(0.0, seconds - run.lent_seconds))
         self._ended(run, outcome)
         if pauses(run.pause_after, outcome):
