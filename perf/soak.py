@@ -40,7 +40,7 @@ from durapool.results import BatchItem
 MARK = "DURAPOOL_SOAK"  # in the environment of all that is started
 CHUNK = 500  # branches of one batch, and of one execution
 STEPS = 3
-TIMEOUT = 3.0  # seconds; far above what a branch takes that does not hang, on a busy machine too
+TIMEOUT = 3.0  # seconds; far above what a branch takes that does not hang
 MEMORY_LIMIT = 96 << 20  # bytes
 GROWTH = 64 << 20  # bytes by which the parent may have grown at the end
 PATIENCE = 10.0  # seconds for killed processes to be cleared away by the kernel
@@ -70,6 +70,16 @@ ERRORS = {
     "hang, deaf to SIGTERM": "BranchTimeoutError",
     "allocate": "BranchMemoryError",
 }
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    branches: int
+    seed: int
+    workers: int
+    timeout: float  # seconds
 
 
 @dataclass(frozen=True)
@@ -237,18 +247,22 @@ def handler(event: dict[str, Any], context: DurableContext) -> dict[str, Any]:
     """One batch."""
     chunk = [Plan(*fields) for fields in event["plans"]]
     executor = ProcessExecutor(
-        workers=event["workers"], timeout=TIMEOUT, memory_limit=MEMORY_LIMIT, retry_lost=event["retry_lost"]
+        workers=event["workers"],
+        timeout=event["timeout"],
+        memory_limit=MEMORY_LIMIT,
+        retry_lost=event["retry_lost"],
     )
     config: MapConfig[Any] = MapConfig(executor=executor, completion_config=CompletionConfig.all_completed())
     return context.map(chunk, branch, name="soak", config=config).to_dict()
 
 
-def run_batch(chunk: Sequence[Plan], workers: int, folder: Path, tally: Tally) -> None:
+def run_batch(chunk: Sequence[Plan], options: Options, folder: Path, tally: Tally) -> None:
     """One execution over its own store; compare everything that came of it."""
     (folder / "steps").unlink(missing_ok=True)
     event = {
         "plans": [(plan.number, plan.fault, plan.at) for plan in chunk],
-        "workers": workers,
+        "workers": options.workers,
+        "timeout": options.timeout,
         "retry_lost": int(_retries(chunk[0].number)),
     }
     store = folder / "journal.db"
@@ -313,7 +327,7 @@ def wait_until_gone(mark: str) -> None:
         time.sleep(0.05)
 
 
-def soak(count: int, seed: int, workers: int) -> bool:
+def soak(options: Options) -> bool:
     """Run, print, and tell whether all is well."""
     folder = Path(tempfile.mkdtemp(prefix="durapool-soak-"))
     temporary = folder / "tmp"
@@ -324,14 +338,14 @@ def soak(count: int, seed: int, workers: int) -> bool:
     tally, warm_up = Tally(), Tally()
     began = time.monotonic()
     try:
-        run_batch([Plan(number, "none", 0) for number in range(200)], workers, folder, warm_up)
+        run_batch([Plan(number, "none", 0) for number in range(200)], options, folder, warm_up)
         registry.close_all()
         before = Surroundings.look(mark, temporary)
-        drawn = plans(count, seed)
-        for start in range(0, count, CHUNK):
-            run_batch(drawn[start : start + CHUNK], workers, folder, tally)
+        drawn = plans(options.branches, options.seed)
+        for start in range(0, options.branches, CHUNK):
+            run_batch(drawn[start : start + CHUNK], options, folder, tally)
             if sys.stderr.isatty():
-                print(f"\r{tally.branches} of {count}", end="", file=sys.stderr, flush=True)
+                print(f"\r{tally.branches} of {options.branches}", end="", file=sys.stderr, flush=True)
         registry.close_all()
         wait_until_gone(mark)
         after = Surroundings.look(mark, temporary)
@@ -368,8 +382,8 @@ def main() -> None:
     parser.add_argument("--branches", type=int, default=10_000, help="how many (default %(default)s)")
     parser.add_argument("--seed", type=int, default=20, help="of the faults (default %(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="processes (default %(default)s)")
-    options = parser.parse_args()
-    sys.exit(0 if soak(options.branches, options.seed, options.workers) else 1)
+    parser.add_argument("--timeout", type=float, default=TIMEOUT, help="of each branch, seconds (default %(default)s)")
+    sys.exit(0 if soak(Options(**vars(parser.parse_args()))) else 1)
 
 
 if __name__ == "__main__":
