@@ -525,6 +525,13 @@ def test_targets_lead_back_to_the_handler(jobs: Path) -> None:
         assert target_of(load_handler(target_of(handler))) == target_of(handler)
 
 
+def test_a_handler_of_code_without_a_module_runs() -> None:
+    scope: dict[str, Any] = {"durable_execution": durable_execution}
+    exec("@durable_execution\ndef job(event, context):\n    return context.step(lambda _: event)", scope)
+    assert scope["job"].__module__ is None
+    assert run(scope["job"], 7, id="x", store=MemoryStore(), executor="process:1") == 7
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

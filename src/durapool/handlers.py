@@ -47,7 +47,7 @@ def load_handler(target: str) -> DurableHandler:
 
 def target_of(handler: DurableHandler) -> str:
     """The target under which `load_handler` finds the handler again, in another process too where that can be."""
-    module, name = handler.__module__, handler.__qualname__
+    module, name = handler.__module__ or "__main__", handler.__qualname__  # code that was run by exec may have none
     if module == "__main__" or module.startswith(_PRIVATE):
         file = getattr(sys.modules.get(module), "__file__", None)
         if file is not None:
