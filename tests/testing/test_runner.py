@@ -263,6 +263,17 @@ def test_a_callback_succeeds() -> None:
     assert (callback.callback_id, callback.status) == (callback_id, OperationStatus.SUCCEEDED)
 
 
+def test_a_handler_may_answer_its_own_callback() -> None:
+    """As tests do whose outside world is a function that answers at once."""
+
+    @durable_execution
+    def handler(event: Any, context: Any) -> Any:
+        return context.wait_for_callback(lambda callback_id, _: runner.send_callback_success(callback_id, "at once"))
+
+    with DurableFunctionTestRunner(handler=handler) as runner:
+        assert runner.run(timeout=SECONDS).result == "at once"
+
+
 def test_a_callback_fails() -> None:
     with DurableFunctionTestRunner(handler=asks) as runner:
         arn = runner.run_async()

@@ -65,9 +65,10 @@ class DurableFunctionTestRunner:
         ValidationError: not a durable handler, or not an executor.
 
     Example:
-        >>> with DurableFunctionTestRunner(handler=handler) as runner:  # doctest: +SKIP
+        >>> with DurableFunctionTestRunner(handler=handler) as runner:
         ...     result = runner.run(input={"n": 1}, timeout=10)
-        >>> assert result.result == 2  # doctest: +SKIP
+        >>> result.result
+        2
     """
 
     def __init__(
@@ -131,6 +132,11 @@ class DurableFunctionTestRunner:
             InvalidStateError: the runner is closed.
             ValidationError: an argument is wrong.
             StoreError: the store failed.
+
+        Example:
+            >>> with DurableFunctionTestRunner(handler=handler) as runner:
+            ...     runner.run(input='{"n": 1}', timeout=10).status.value
+            'SUCCEEDED'
         """
         _check_timeout(timeout)
         return self.wait_for_result(self._start(input, PATIENCE), timeout)
@@ -144,14 +150,35 @@ class DurableFunctionTestRunner:
         Raises:
             InvalidStateError: the runner is closed.
             ValidationError: the input cannot be serialised.
+
+        Example:
+            >>> with DurableFunctionTestRunner(handler=handler) as runner:
+            ...     runner.wait_for_result(runner.run_async({"n": 1}), timeout=10).result
+            2
         """
         return self._start(input, PATIENCE_ASYNC)
 
     def wait_for_result(self, execution_arn: str, timeout: float = 60) -> DurableFunctionTestResult:
-        """Wait for the end of an execution. As `run`.
+        """Wait for the end of an execution.
+
+        Args:
+            execution_arn: what `run_async` returned.
+            timeout: real seconds.
+
+        Returns:
+            What became of it, also if it failed.
 
         Raises:
+            TimeoutError: it did not end in time; the message names what still runs.
             ExecutionNotFoundError: this runner did not start it.
+            InvalidStateError: the runner is closed.
+            StoreError: the store failed.
+
+        Example:
+            >>> with DurableFunctionTestRunner(handler=handler) as runner:
+            ...     runs = [runner.run_async({"n": n}) for n in range(3)]
+            ...     [runner.wait_for_result(arn, timeout=10).result for arn in runs]
+            [1, 2, 3]
         """
         _check_timeout(timeout)
         execution = self._execution(execution_arn)
@@ -175,6 +202,13 @@ class DurableFunctionTestRunner:
             TimeoutError: there was none in time.
             InvalidStateError: the execution has ended without one, or the runner is closed.
             ExecutionNotFoundError: this runner did not start it.
+
+        Example:
+            >>> with DurableFunctionTestRunner(handler=asks) as runner:
+            ...     arn = runner.run_async()
+            ...     runner.send_callback_success(runner.wait_for_callback(arn, "approval"), "yes")
+            ...     runner.wait_for_result(arn, timeout=10).result
+            'yes'
         """
         _check_timeout(timeout)
         execution = self._execution(execution_arn)
@@ -204,18 +238,58 @@ class DurableFunctionTestRunner:
         Raises:
             InvalidStateError: the callback has ended, or the runner is closed.
             ValidationError: no callback has this id, or the result is no text.
+
+        Example:
+            >>> with DurableFunctionTestRunner(handler=asks) as runner:
+            ...     arn = runner.run_async()
+            ...     runner.send_callback_success(runner.wait_for_callback(arn), {"answer": "yes"})
+            ...     runner.wait_for_result(arn, timeout=10).result
+            '{"answer": "yes"}'
         """
         self._answer(SignalRecord("succeed", callback_id, payload=_text_of(result), at=time.time()))
 
     def send_callback_failure(self, callback_id: str, error: ErrorObject | None = None) -> None:
-        """Let a callback fail. Raises as `send_callback_success`."""
+        """Let a callback fail.
+
+        Args:
+            callback_id: the id.
+            error: what the handler gets to see; None for one that says so.
+
+        Raises:
+            InvalidStateError: the callback has ended, or the runner is closed.
+            ValidationError: no callback has this id, or `error` is no ErrorObject.
+
+        Example:
+            >>> with DurableFunctionTestRunner(handler=asks) as runner:
+            ...     arn = runner.run_async()
+            ...     runner.send_callback_failure(runner.wait_for_callback(arn), ErrorObject("no", "Refusal"))
+            ...     runner.wait_for_result(arn, timeout=10).error.message
+            'no'
+        """
         if error is not None and not isinstance(error, ErrorObject):
             raise ValidationError(f"error must be an ErrorObject, not {error!r}")
         failure = error if error is not None else ErrorObject("the callback was reported as failed")
         self._answer(SignalRecord("fail", callback_id, error=failure, at=time.time()))
 
     def send_callback_heartbeat(self, callback_id: str) -> None:
-        """Say that a callback's answer is still under way. Raises as `send_callback_success`."""
+        """Say that a callback's answer is still under way: its heartbeat timeout begins anew.
+
+        Args:
+            callback_id: the id.
+
+        Raises:
+            InvalidStateError: the callback has ended, or the runner is closed.
+            ValidationError: no callback has this id.
+
+        Example:
+            >>> with DurableFunctionTestRunner(handler=asks) as runner:
+            ...     arn = runner.run_async()
+            ...     callback_id = runner.wait_for_callback(arn)
+            ...     runner.send_callback_heartbeat(callback_id)
+            ...     runner.send_callback_success(callback_id, "yes")
+            ...     runner.wait_for_result(arn, timeout=10).result
+            'yes'
+        """
         self._answer(SignalRecord("heartbeat", callback_id, at=time.time()))
 
     def _check_open(self) -> None:
@@ -263,7 +337,7 @@ class DurableFunctionTestRunner:
             for earlier in self._store.signals(execution.id):
                 if earlier.callback_id == signal.callback_id and earlier.kind != "heartbeat":
                     raise InvalidStateError(f"{name} is already answered ({earlier.kind})")
-            if execution.join(0):
+            if execution.has_ended():
                 raise InvalidStateError(f"{name} waits no longer: {execution.id} has ended")
             self._store.post(execution.id, signal)
             execution.wake()
@@ -296,6 +370,10 @@ class _Execution:
     def join(self, timeout: float) -> bool:
         """Wait for the end; whether it came within `timeout` seconds."""
         self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def has_ended(self) -> bool:
+        """Whether it has ended; asked by the handler itself too, which answers its own callback."""
         return not self._thread.is_alive()
 
     def ending(self) -> Returned | Raised | Stopped:
