@@ -6,7 +6,7 @@ Example:
     ... def handler(event, context):
     ...     batch = context.parallel([lambda ctx: ctx.step(lambda _: 1), lambda ctx: 2])
     ...     return batch.get_results()
-    >>> run(handler, id="nightly")  # doctest: +SKIP
+    >>> run(handler, id="nightly", store="journal.db")
     [1, 2]
 
 The names are loaded when they are first used: workers import this package and need few of them.

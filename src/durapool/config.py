@@ -58,7 +58,7 @@ class Duration:
 
     @classmethod
     def from_seconds(cls, value: float) -> Duration:
-        """`value` seconds."""
+        """`value` seconds. Raises ValidationError for less than nothing or a fraction of a second, as the others do."""
         return cls._of(value, 1)
 
     @classmethod
@@ -85,6 +85,10 @@ class JitterStrategy(StrEnum):
     """How a delay is spread, so that many retries do not fall on the same moment.
 
     NONE keeps the delay, FULL draws from 0 to it, HALF from half of it to it.
+
+    Example:
+        >>> JitterStrategy.NONE.apply(12.3)
+        12
     """
 
     NONE = "NONE"
@@ -92,7 +96,7 @@ class JitterStrategy(StrEnum):
     HALF = "HALF"
 
     def apply(self, delay: float) -> int:
-        """The delay with jitter, in whole seconds, at least 1."""
+        """The delay (seconds) with jitter, in whole seconds, at least 1."""
         match self:
             case JitterStrategy.NONE:
                 spread = delay
@@ -135,6 +139,11 @@ class CompletionConfig:
 
     Raises:
         ValidationError: a value out of range.
+
+    Example:
+        >>> config = CompletionConfig(min_successful=2, tolerated_failure_count=1)
+        >>> context.parallel([first, second, first], config=ParallelConfig(completion_config=config)).success_count
+        2
     """
 
     min_successful: int | None = None
@@ -211,6 +220,10 @@ class ParallelConfig(_BatchConfig):
 
     Raises:
         ValidationError: a value out of range.
+
+    Example:
+        >>> context.parallel([first, second], config=ParallelConfig(max_concurrency=1)).get_results()
+        ['first', 'second']
     """
 
     completion_config: CompletionConfig = field(default_factory=CompletionConfig.all_successful)
@@ -219,7 +232,26 @@ class ParallelConfig(_BatchConfig):
 
 @dataclass(frozen=True)
 class MapConfig(_BatchConfig, Generic[T]):
-    """How a `map` runs: as `ParallelConfig`, and `item_namer(item, index)` names the branches."""
+    """How a `map` runs.
+
+    Args:
+        max_concurrency: at most so many branches in flight; None for no limit of the batch's own.
+        completion_config: when the batch is complete; by default any failure completes it.
+        serdes: for the whole BatchResult.
+        item_serdes: for the result of each branch.
+        summary_generator: makes the text recorded in place of a result that is too large for the store.
+        nesting_type: FLAT leaves out the context operation of each branch.
+        item_namer: called with each item and its index, names its branch; ``map-item-{i}`` when None.
+        executor: where branches run: "thread", "process", "process:8", or an executor object.
+
+    Raises:
+        ValidationError: a value out of range.
+
+    Example:
+        >>> config = MapConfig(item_namer=lambda file, index: f"parse-{file}")
+        >>> context.map(["a", "b"], lambda ctx, file, index, inputs: file.upper(), config=config).get_results()
+        ['A', 'B']
+    """
 
     item_namer: Callable[[T, int], str] | None = None
     executor: ExecutorSpec | None = None
@@ -232,6 +264,10 @@ class ParallelBranch(Generic[T]):
     Args:
         func: called with the branch's DurableContext.
         name: shown in history and errors; ``parallel-branch-{i}`` when None.
+
+    Example:
+        >>> context.parallel([ParallelBranch(first, name="one"), ParallelBranch(second, name="two")]).success_count
+        2
     """
 
     func: Callable[..., T]
@@ -249,6 +285,13 @@ class StepConfig:
         retry_strategy: decides after each failed attempt; None for the handler's default.
         step_semantics: what happens to an attempt that was interrupted.
         serdes: for the result.
+
+    Raises:
+        ValidationError: not a strategy, or not one of the semantics.
+
+    Example:
+        >>> context.step(lambda _: pay(), config=StepConfig(step_semantics=StepSemantics.AT_MOST_ONCE_PER_RETRY))
+        'paid'
     """
 
     retry_strategy: RetryStrategy | None = None
@@ -271,6 +314,10 @@ class ChildConfig(Generic[T]):
         sub_type: the sub-type recorded; RunInChildContext when None.
         summary_generator: makes the text recorded in place of a result that is too large for the store.
         is_virtual: record no operation for the context itself; its operations hang under the parent.
+
+    Example:
+        >>> context.run_in_child_context(first, config=ChildConfig(is_virtual=True))
+        'first'
     """
 
     serdes: SerDes[Any] | None = None
@@ -287,6 +334,13 @@ class CallbackConfig:
         timeout: from its creation.
         heartbeat_timeout: between two heartbeats.
         serdes: reads the result that the outside world sent; text is handed over as it is by default.
+
+    Raises:
+        ValidationError: a limit that is not a Duration.
+
+    Example:
+        >>> config = CallbackConfig(timeout=Duration.from_days(2), heartbeat_timeout=Duration.from_hours(1))
+        >>> callback = context.create_callback("approval", config)
     """
 
     timeout: Duration = field(default_factory=Duration)
@@ -301,14 +355,39 @@ class CallbackConfig:
 
 @dataclass(frozen=True)
 class WaitForCallbackConfig(CallbackConfig):
-    """As CallbackConfig, and the retry strategy of the submitter."""
+    """How long the callback of a `wait_for_callback` may take, and how its submitter is tried again.
+
+    Args:
+        timeout: from its creation.
+        heartbeat_timeout: between two heartbeats.
+        serdes: reads the result that the outside world sent; text is handed over as it is by default.
+        retry_strategy: of the submitter; None for the handler's default.
+
+    Raises:
+        ValidationError: a limit that is not a Duration.
+
+    Example:
+        >>> config = WaitForCallbackConfig(timeout=Duration.from_hours(1))
+        >>> context.wait_for_callback(lambda callback_id, _: send_mail(callback_id), config=config)
+        'approved'
+    """
 
     retry_strategy: RetryStrategy | None = None
 
 
 @dataclass(frozen=True)
 class InvokeConfig(Generic[P, R]):
-    """How another function is invoked: serdes of what goes out and of what comes back."""
+    """How another function is invoked. Taken so that handlers need not change; `context.invoke` itself needs Lambda.
+
+    Args:
+        serdes_payload: for what goes out.
+        serdes_result: for what comes back.
+        tenant_id: whose function it is.
+
+    Example:
+        >>> InvokeConfig(serdes_payload=JsonSerDes()).tenant_id is None
+        True
+    """
 
     serdes_payload: SerDes[P] | None = None
     serdes_result: SerDes[R] | None = None

@@ -82,8 +82,10 @@ class DurableContext:
         >>> @durable_execution
         ... def handler(event, context):
         ...     files = context.step(lambda _: list_files(event["folder"]), name="list")
-        ...     sizes = context.map(files, lambda ctx, file, index, inputs: ctx.step(lambda _: size_of(file)))
+        ...     sizes = context.map(files, lambda ctx, file, index, inputs: ctx.step(lambda _: len(file)))
         ...     return sum(sizes.successful_results)
+        >>> handler({"folder": "data"}, context)
+        2
     """
 
     def __init__(
@@ -120,7 +122,8 @@ class DurableContext:
             StepError: the function failed and is not tried again; `__cause__` is the original where it was kept.
 
         Example:
-            >>> context.step(lambda _: parse(path), name="parse")
+            >>> context.step(lambda _: parse("a.txt"), name="parse")
+            'A.TXT'
         """
         call = self._call(OperationType.STEP, OperationSubType.STEP, default_name(name, func))
         if not takes_plainly(func, 1):
@@ -160,6 +163,7 @@ class DurableContext:
 
         Example:
             >>> context.parallel([lambda ctx: ctx.step(first), lambda ctx: ctx.step(second)]).successful_results
+            ['first', 'second']
         """
         config = config or ParallelConfig()
         call = self._call(OperationType.CONTEXT, OperationSubType.PARALLEL, name)
@@ -187,7 +191,8 @@ class DurableContext:
             ValidationError: no sequence, another signature, or a config that cannot be met; nothing was recorded.
 
         Example:
-            >>> context.map(files, lambda ctx, file, index, inputs: ctx.step(lambda _: parse(file)))
+            >>> context.map(["a", "b"], lambda ctx, file, index, inputs: ctx.step(lambda _: parse(file))).get_results()
+            ['A', 'B']
         """
         config = config or MapConfig()
         call = self._call(OperationType.CONTEXT, OperationSubType.MAP, default_name(name, func))
@@ -208,6 +213,7 @@ class DurableContext:
 
         Example:
             >>> context.run_in_child_context(lambda child: [child.step(first), child.step(second)])
+            ['first', 'second']
         """
         config = config or ChildConfig()
         # a sub-type of the user's own is text that the record keeps as it is
@@ -233,7 +239,9 @@ class DurableContext:
             WaitForConditionError: the check failed, or the strategy gave up.
 
         Example:
-            >>> context.wait_for_condition(lambda job, _: poll(job), WaitForConditionConfig(strategy, job))
+            >>> strategy = WaitStrategyConfig(should_continue_polling=lambda state: state != "done")
+            >>> context.wait_for_condition(lambda state, _: poll(state), WaitForConditionConfig(strategy, "new"))
+            'done'
         """
         check_condition(check, config)
         call = self._call(OperationType.STEP, OperationSubType.WAIT_FOR_CONDITION, default_name(name, check))
@@ -248,6 +256,9 @@ class DurableContext:
 
         Example:
             >>> callback = context.create_callback(config=CallbackConfig(timeout=Duration.from_hours(1)))
+            >>> context.step(lambda _: send_mail(callback.callback_id))
+            >>> callback.result()
+            'approved'
         """
         call = self._call(OperationType.CALLBACK, OperationSubType.CALLBACK, name)
         return run_create_callback(call, config or CallbackConfig(), self)
@@ -270,6 +281,7 @@ class DurableContext:
 
         Example:
             >>> context.wait_for_callback(lambda callback_id, _: send_mail(callback_id), name="approval")
+            'approved'
         """
         name = default_name(name, submitter)
         config = config or WaitForCallbackConfig()
@@ -293,8 +305,18 @@ class DurableContext:
     ) -> NoReturn:
         """Not available locally: invoking another function needs the Lambda service.
 
+        Args:
+            function_name: of the function.
+            payload: its event.
+            name: shown in errors.
+            config: serdes of payload and result.
+
         Raises:
             InvokeError: always. Nothing is recorded.
+
+        Example:
+            >>> context.run_in_child_context(first)  # in place of context.invoke("first", None)
+            'first'
         """
         self.claim(f"invoke {name or function_name!r}")
         raise InvokeError(
@@ -311,7 +333,11 @@ class DurableContext:
         return self._logger
 
     def set_logger(self, new_logger: LoggerInterface) -> None:
-        """Send the lines of this context, and of child contexts made from now on, to another logger."""
+        """Send the lines of this context, and of child contexts made from now on, to another logger.
+
+        Example:
+            >>> context.set_logger(logging.getLogger("orders"))
+        """
         self._base_logger = new_logger
         self._logger = self.logger_to(new_logger)
 
@@ -325,7 +351,8 @@ class DurableContext:
         """A number of 64 bits from the execution and this context: the same in every replay and on every executor.
 
         Example:
-            >>> rng = random.Random(context.seed)
+            >>> random.Random(context.seed).random() == random.Random(context.seed).random()
+            True
         """
         return seed_of(self._scope.settings.execution_id, self._id_root)
 

@@ -27,6 +27,16 @@ class DurableHandler:
         function: called with (event, context).
         executor: where its branches run unless they say otherwise.
         default_retry: for steps that have no retry strategy of their own.
+
+    Raises:
+        ValidationError: not a plain function, or not an executor.
+
+    Example:
+        >>> @durable_execution(executor="process:2")
+        ... def nightly(event, context):
+        ...     return context.parallel([first, second]).get_results()
+        >>> nightly.executor
+        'process:2'
     """
 
     __qualname__: str
@@ -103,6 +113,8 @@ def durable_execution(
         >>> @durable_execution(executor="process")
         ... def handler(event, context):
         ...     return context.step(lambda _: event["n"] + 1)
+        >>> durapool.run(handler, {"n": 1}, id="nightly", store=store)
+        2
     """
     if func is None:
         return functools.partial(DurableHandler, executor=executor, default_retry=default_retry)

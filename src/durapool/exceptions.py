@@ -11,7 +11,15 @@ from typing import Any
 
 
 class DurableExecutionsError(Exception):
-    """Root of all errors of durapool."""
+    """Root of all errors of durapool.
+
+    Example:
+        >>> try:
+        ...     durapool.resume("never-heard-of", store=store)
+        ... except DurableExecutionsError as error:
+        ...     print(type(error).__name__)
+        ExecutionNotFoundError
+    """
 
 
 class ValidationError(DurableExecutionsError):
@@ -51,7 +59,12 @@ class SerDesError(DurableExecutionsError):
 
 
 class StepInterruptedError(InvocationError):
-    """A step with at-most-once semantics had started when the program died; it is not known whether it finished."""
+    """A step with at-most-once semantics had started when the program died; it is not known whether it finished.
+
+    Args:
+        message: which step, and which attempt.
+        step_id: the id of the operation.
+    """
 
     def __init__(self, message: str, step_id: str | None = None) -> None:
         super().__init__(message)
@@ -69,6 +82,13 @@ class DurableOperationError(DurableExecutionsError):
         error_type: the class name of the original exception.
         data: free text of the user's.
         stack_trace: the traceback's lines where the error arose.
+
+    Example:
+        >>> try:
+        ...     context.step(lambda _: {}["missing"], config=StepConfig(RetryPresets.none()))
+        ... except StepError as error:
+        ...     print(error.error_type, type(error.__cause__).__name__)
+        KeyError KeyError
     """
 
     def __init__(
@@ -172,6 +192,16 @@ class ExecutionFailedError(DurableExecutionsError):
         execution_id: the id.
         error_type: class name of the original exception.
         stack_trace: its traceback's lines.
+
+    Example:
+        >>> @durable_execution
+        ... def divides(event, context):
+        ...     return 1 / event
+        >>> try:
+        ...     durapool.run(divides, 0, id="division", store=store)
+        ... except ExecutionFailedError as error:
+        ...     print(error.execution_id, error.error_type)
+        division ZeroDivisionError
     """
 
     def __init__(

@@ -95,7 +95,7 @@ def run(
         StoreError: the store failed; what was acknowledged is kept.
 
     Example:
-        >>> durapool.run(handler, {"n": 1}, id="nightly")  # doctest: +SKIP
+        >>> durapool.run(handler, {"n": 1}, id="nightly", store=store)
         2
     """
     from durapool.handlers import absolute, target_of
@@ -124,13 +124,29 @@ def resume(
 ) -> Any:
     """Go on with an execution: as `run` with the recorded event, and by default the recorded handler.
 
+    Args:
+        id: of the execution.
+        handler: a function under `@durable_execution`; None for the recorded one, which is imported.
+        store: a Store, or the path of a journal; None for DURAPOOL_STORE, else `.durapool/journal.db`.
+        executor: where branches run, if neither they nor the decorator say.
+        checkpoint: "sync" or "async", as of `run`.
+        retry_failed: reopen a finished execution; only what failed in it runs again.
+        progress: without effect in this version.
+        default_retry: for steps without a retry strategy, ahead of the decorator's.
+
+    Returns:
+        What the handler returned, as the serdes gives it back.
+
     Raises:
         ExecutionNotFoundError: the store does not know the id.
         HandlerImportError: the recorded handler cannot be imported.
         DurableExecutionsError: as `run`.
 
     Example:
-        >>> durapool.resume("nightly", retry_failed=True)  # doctest: +SKIP
+        >>> durapool.run(handler, {"n": 1}, id="nightly", store=store)
+        2
+        >>> durapool.resume("nightly", handler, store=store)
+        2
     """
     from durapool.handlers import load_handler, target_of
     from durapool.invocation import Invocations, Job

@@ -27,7 +27,7 @@ class DurableLogger:
 
     Example:
         >>> @durable_execution
-        ... def handler(event, context):
+        ... def counts(event, context):
         ...     context.logger.info("%d files", len(event["files"]))
     """
 

@@ -113,6 +113,10 @@ class ErrorObject:
         stack_trace: the lines of the traceback where the error arose.
         pickled: the exception itself (pickle protocol 5, notes and cause chain included) where the store is local
             and it could be pickled. Never compared and never shown.
+
+    Example:
+        >>> ErrorObject("no such order", "KeyError").to_dict()
+        {'ErrorMessage': 'no such order', 'ErrorType': 'KeyError'}
     """
 
     message: str | None = None

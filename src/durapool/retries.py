@@ -26,6 +26,13 @@ T = TypeVar("T")
 class RetryDecision:
     """What a strategy decides; made by :meth:`retry` or :meth:`no_retry`.
 
+    Args:
+        should_retry: whether there is another attempt.
+        delay: how long to wait before it.
+
+    Raises:
+        ValidationError: the delay is not a Duration.
+
     Example:
         >>> RetryDecision.retry(Duration.from_seconds(30)).delay.to_seconds()
         30
@@ -104,6 +111,11 @@ class RetryStrategyConfig(_Filter):
 
     Raises:
         ValidationError: a value out of range.
+
+    Example:
+        >>> strategy = RetryStrategyConfig(max_attempts=2, retryable_error_types=[OSError])
+        >>> [strategy(error, 1).should_retry for error in (OSError(), KeyError())]
+        [True, False]
     """
 
     max_attempts: int = 3
@@ -128,10 +140,22 @@ class RetryStrategyConfig(_Filter):
 class LinearRetryStrategyConfig(_Filter):
     """Delays that grow by a fixed amount: initial_delay + increment * (attempts - 1), at most max_delay.
 
-    The other fields are those of RetryStrategyConfig.
+    Args:
+        max_attempts: how often it is tried in all, the first time included.
+        initial_delay: before the second attempt.
+        increment: by how much each delay is longer than the one before.
+        max_delay: no delay is longer.
+        jitter_strategy: how delays are spread.
+        retryable_errors: text that the message contains, or compiled patterns that are searched in it.
+        retryable_error_types: exception types. With both given, either is enough; with neither, all are retried.
 
     Raises:
         ValidationError: a value out of range.
+
+    Example:
+        >>> strategy = LinearRetryStrategyConfig(increment=Duration(10), jitter_strategy=JitterStrategy.NONE)
+        >>> [strategy(OSError(), attempts).delay_seconds for attempts in (1, 2, 3)]
+        [1, 11, 21]
     """
 
     max_attempts: int = 6
@@ -153,12 +177,35 @@ class LinearRetryStrategyConfig(_Filter):
 
 
 def create_retry_strategy(config: RetryStrategyConfig | None = None) -> RetryStrategy:
-    """The strategy of a config; of the default one (3 attempts, 5 s, factor 2, full jitter) without."""
+    """The strategy of a config; of the default one (3 attempts, 5 s, factor 2, full jitter) without.
+
+    Args:
+        config: how many attempts and how far apart.
+
+    Raises:
+        ValidationError: not a RetryStrategyConfig.
+
+    Example:
+        >>> strategy = create_retry_strategy(RetryStrategyConfig(max_attempts=1))
+        >>> strategy(OSError(), 1).should_retry
+        False
+    """
     return _strategy(config, RetryStrategyConfig)
 
 
 def create_linear_retry_strategy(config: LinearRetryStrategyConfig | None = None) -> RetryStrategy:
-    """The strategy of a config; of the default one (6 attempts, 1 s, 2 s, 3 s, ..., full jitter) without."""
+    """The strategy of a config; of the default one (6 attempts, 1 s, 2 s, 3 s, ..., full jitter) without.
+
+    Args:
+        config: how many attempts and how far apart.
+
+    Raises:
+        ValidationError: not a LinearRetryStrategyConfig.
+
+    Example:
+        >>> create_linear_retry_strategy()(OSError(), 1).should_retry
+        True
+    """
     return _strategy(config, LinearRetryStrategyConfig)
 
 
@@ -171,7 +218,12 @@ def _strategy(config: Any, kind: type[RetryStrategyConfig] | type[LinearRetryStr
 
 
 class RetryPresets:
-    """Strategies for common cases."""
+    """Strategies for common cases.
+
+    Example:
+        >>> context.step(lambda _: pay(), config=StepConfig(RetryPresets.transient()))
+        'paid'
+    """
 
     @staticmethod
     def none() -> RetryStrategy:
@@ -285,6 +337,14 @@ class WithRetryConfig(Generic[T]):
         wrap_with_run_in_child_context: put all attempts into one child context; the last failure then arrives as
             ChildContextError with the original as `__cause__`. Without it the original itself is raised.
         child_context_config: of that child context; its serdes and summary_generator are those of each attempt too.
+
+    Raises:
+        ValidationError: a strategy that cannot be called.
+
+    Example:
+        >>> config = WithRetryConfig(retry_strategy=RetryPresets.fixed(Duration.from_minutes(1)))
+        >>> with_retry(context, lambda ctx, attempt: ctx.step(lambda _: pay()), config)
+        'paid'
     """
 
     retry_strategy: RetryStrategy | None = None
@@ -323,6 +383,7 @@ def with_retry(
         ...     ctx.step(lambda step: reserve())
         ...     return ctx.step(lambda step: pay())
         >>> with_retry(context, order, WithRetryConfig(retry_strategy=RetryPresets.fixed()), name="order")
+        'paid'
     """
     chosen: WithRetryConfig[T] = config or WithRetryConfig()
     attempts = _Attempts(func, chosen, name)

@@ -37,7 +37,7 @@ MAX_DEPTH = 100
 
 @dataclass(frozen=True, slots=True)
 class SerDesContext:
-    """Where a value belongs.
+    """Where a value belongs: what a serdes is called with.
 
     Args:
         operation_id: the operation whose value it is.
@@ -71,12 +71,19 @@ class SerDes(ABC, Generic[T]):
 
 
 class JsonSerDes(SerDes[T]):
-    """The standard library's JSON: tuples come back as lists, keys as text, and NaN is refused."""
+    """The standard library's JSON: tuples come back as lists, keys as text, and NaN is refused.
+
+    Example:
+        >>> JsonSerDes().deserialize(JsonSerDes().serialize({1: (2, 3)}))
+        {'1': [2, 3]}
+    """
 
     def serialize(self, value: T, context: SerDesContext | None = None) -> str:  # noqa: ARG002
+        """The value as JSON text. Raises TypeError or ValueError for what JSON does not have."""
         return json.dumps(value, allow_nan=False)
 
     def deserialize(self, data: Any, context: SerDesContext | None = None) -> T:  # noqa: ARG002
+        """The value of JSON text. Raises ValueError for other text."""
         return json.loads(data)  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge
 
 
@@ -86,29 +93,48 @@ class ExtendedTypeSerDes(SerDes[T]):
     Takes None, bool, int, float, str, bytes, list, tuple, dict, datetime, date, Decimal, UUID, ErrorObject, BatchItem
     and BatchResult, exactly these types, nested as you like (at most 100 deep).
 
-    Raises:
-        SerDesError: another type; the message names the place in the value and the type.
+    Example:
+        >>> serdes = ExtendedTypeSerDes()
+        >>> serdes.deserialize(serdes.serialize({1: (2.5, b"bytes")}))
+        {1: (2.5, b'bytes')}
     """
 
     def serialize(self, value: T, context: SerDesContext | None = None) -> str:  # noqa: ARG002
+        """The value as JSON text.
+
+        Raises:
+            SerDesError: another type; the message names the place in the value and the type.
+        """
         text = _json_text(value)
         if text is None:
             raise SerDesError(f"{_unsupported(value)}. Convert it, or give another serdes such as PickleSerDes")
         return text
 
     def deserialize(self, data: Any, context: SerDesContext | None = None) -> T:  # noqa: ARG002
+        """The value again, of the same types. Raises ValueError for text that `serialize` did not make."""
         return _from_json_text(data)  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge
 
 
 class PassThroughSerDes(SerDes[T]):
-    """The value is the payload: for values that are str or bytes already."""
+    """The value is the payload: for values that are str or bytes already.
+
+    Example:
+        >>> context.step(lambda _: "<xml/>", config=StepConfig(serdes=PassThroughSerDes()))
+        '<xml/>'
+    """
 
     def serialize(self, value: T, context: SerDesContext | None = None) -> Payload:  # noqa: ARG002
+        """The value itself.
+
+        Raises:
+            SerDesError: it is neither str nor bytes.
+        """
         if not isinstance(value, (str, bytes)):
             raise SerDesError(f"PassThroughSerDes takes str or bytes, not a {_type_name(value)}")
         return value
 
     def deserialize(self, data: Any, context: SerDesContext | None = None) -> T:  # noqa: ARG002
+        """The payload itself."""
         return data  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge
 
 
@@ -116,14 +142,20 @@ class PickleSerDes(SerDes[T]):
     """Pickle protocol 5. Classes by reference: a replay meets the class as it is defined then.
 
     Never use it for data that others can write: unpickling runs code.
+
+    Example:
+        >>> context.step(lambda _: {1, 2}, config=StepConfig(serdes=PickleSerDes()))
+        {1, 2}
     """
 
     def serialize(self, value: T, context: SerDesContext | None = None) -> bytes:  # noqa: ARG002
+        """The pickle of the value. Raises what pickling raises."""
         from durapool import pickling
 
         return pickling.dump_value(value)
 
     def deserialize(self, data: Any, context: SerDesContext | None = None) -> T:  # noqa: ARG002
+        """The value again. Raises what unpickling raises."""
         from durapool import pickling
 
         return pickling.load_value(data)  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge

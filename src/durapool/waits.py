@@ -18,7 +18,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class WaitForConditionDecision:
-    """What a wait strategy decides; made by :meth:`stop_polling` or :meth:`continue_waiting`."""
+    """What a wait strategy decides; made by :meth:`stop_polling` or :meth:`continue_waiting`.
+
+    Args:
+        should_continue: whether there is another check.
+        delay: how long to wait before it.
+
+    Raises:
+        ValidationError: the delay is not a Duration.
+
+    Example:
+        >>> WaitForConditionDecision.continue_waiting(Duration.from_minutes(1)).delay_seconds
+        60
+    """
 
     should_continue: bool
     delay: Duration = field(default_factory=Duration)
@@ -61,6 +73,11 @@ class WaitStrategyConfig(Generic[T]):
 
     Raises:
         ValidationError: a value out of range.
+
+    Example:
+        >>> strategy = WaitStrategyConfig(lambda state: state != "done", jitter_strategy=JitterStrategy.NONE)
+        >>> [strategy("running", checks).delay_seconds for checks in (1, 2, 3)]
+        [5, 8, 11]
     """
 
     should_continue_polling: Callable[[T], bool]
@@ -92,6 +109,12 @@ class WaitStrategyConfig(Generic[T]):
 def create_wait_strategy(config: WaitStrategyConfig[T]) -> WaitStrategy[T]:
     """The strategy of a config.
 
+    Args:
+        config: when to stop, and how far apart the checks are.
+
+    Raises:
+        ValidationError: not a WaitStrategyConfig.
+
     Example:
         >>> strategy = create_wait_strategy(WaitStrategyConfig(should_continue_polling=lambda state: state != "done"))
         >>> strategy("done", 1).should_continue
@@ -113,6 +136,11 @@ class WaitForConditionConfig(Generic[T]):
 
     Raises:
         ValidationError: wait_strategy is not callable.
+
+    Example:
+        >>> strategy = WaitStrategyConfig(should_continue_polling=lambda count: count < 3)
+        >>> context.wait_for_condition(lambda count, _: count + 1, WaitForConditionConfig(strategy, initial_state=0))
+        3
     """
 
     wait_strategy: WaitStrategy[T]

@@ -21,6 +21,14 @@ class ThreadExecutor:
 
     Args:
         max_threads: at most so many threads a batch, started on demand.
+
+    Raises:
+        ValidationError: not a whole number of at least 1.
+
+    Example:
+        >>> config = ParallelConfig(executor=ThreadExecutor(max_threads=8))
+        >>> context.parallel([first, second], config=config).success_count
+        2
     """
 
     max_threads: int = 1000
@@ -60,6 +68,11 @@ class ProcessExecutor:
 
     Raises:
         ValidationError: a value out of range.
+
+    Example:
+        >>> executor = ProcessExecutor(workers=2, timeout=600, memory_limit="2GiB", retry_lost=1)
+        >>> context.parallel([first, second], config=ParallelConfig(executor=executor)).get_results()
+        ['first', 'second']
     """
 
     workers: int | None = None

@@ -63,11 +63,15 @@ def durable_step(
 ) -> Callable[Params, Callable[[StepContext], T]]:
     """Make a function with arguments into one that `context.step` runs; its name is the step's name.
 
+    Args:
+        func: called with a StepContext, and then with the arguments of the call.
+
     Example:
         >>> @durable_step
         ... def parse(step_context, path):
-        ...     return path.read_text().split()
-        >>> context.step(parse(path))
+        ...     return path.upper()
+        >>> context.step(parse("a.txt"))
+        'A.TXT'
     """
     return _binding(func)
 
@@ -77,11 +81,15 @@ def durable_with_child_context(
 ) -> Callable[Params, Callable[[DurableContext], T]]:
     """Make a function with arguments into one that `context.run_in_child_context` runs, under its own name.
 
+    Args:
+        func: called with the child's DurableContext, and then with the arguments of the call.
+
     Example:
         >>> @durable_with_child_context
         ... def load(ctx, folder):
         ...     return ctx.step(lambda _: list_files(folder))
         >>> context.run_in_child_context(load("data"))
+        ['a', 'b']
     """
     return _binding(func)
 
@@ -91,11 +99,15 @@ def durable_wait_for_callback(
 ) -> Callable[Params, Callable[[str, WaitForCallbackContext], T]]:
     """Make a function with arguments into a submitter of `context.wait_for_callback`, under its own name.
 
+    Args:
+        func: called with the callback's id and a WaitForCallbackContext, and then with the arguments of the call.
+
     Example:
         >>> @durable_wait_for_callback
         ... def ask(callback_id, context, address):
-        ...     send_mail(address, callback_id)
+        ...     send_mail(callback_id, address)
         >>> context.wait_for_callback(ask("boss@example.com"))
+        'approved'
     """
     return _binding(func)
 
@@ -114,8 +126,9 @@ def durable_parallel_branch(
     Example:
         >>> @durable_parallel_branch(name="orders")
         ... def load_orders(ctx, user):
-        ...     return ctx.step(lambda _: fetch(user))
-        >>> context.parallel([load_orders("ann"), load_orders("bob")])
+        ...     return ctx.step(lambda _: f"orders of {user}")
+        >>> context.parallel([load_orders("ann"), load_orders("bob")]).get_results()
+        ['orders of ann', 'orders of bob']
     """
 
     def decorate(func: Callable[Concatenate[DurableContext, Params], T]) -> Callable[Params, ParallelBranch[T]]:

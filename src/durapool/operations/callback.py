@@ -45,7 +45,8 @@ class Callback(Generic[T]):
     Example:
         >>> callback = context.create_callback(name="approval")
         >>> context.step(lambda _: send_mail(callback.callback_id))
-        >>> answer = callback.result()
+        >>> callback.result()
+        'approved'
     """
 
     def __init__(

@@ -17,7 +17,17 @@ from durapool.records import ErrorObject, OperationStatus, Payload, Record
 
 @dataclass(frozen=True, slots=True)
 class ExecutionSummary:
-    """One row of `durapool ls`. Times in epoch seconds; `event` is the recorded input, as JSON or pickle payload."""
+    """One row of `durapool ls`.
+
+    Args:
+        id: of the execution.
+        handler: "module:name" or "path.py:name".
+        status: where it stands.
+        started_at: epoch seconds.
+        ended_at: epoch seconds; None if it has not ended.
+        event: the recorded input, as JSON or pickle payload.
+        records: how many the log has.
+    """
 
     id: str
     handler: str
@@ -30,9 +40,17 @@ class ExecutionSummary:
 
 @dataclass(frozen=True, slots=True)
 class SignalRecord:
-    """A message from outside to a running execution."""
+    """A message from outside to a running execution.
 
-    kind: str  # "succeed", "fail", "heartbeat" (of a callback), "stop"
+    Args:
+        kind: "succeed", "fail" or "heartbeat" (of a callback), or "stop".
+        callback_id: whose; None for "stop".
+        payload: the result of a callback.
+        error: the failure of a callback.
+        at: when it was sent, epoch seconds.
+    """
+
+    kind: str
     callback_id: str | None = None
     payload: Payload | None = None
     error: ErrorObject | None = None

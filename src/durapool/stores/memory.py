@@ -44,7 +44,11 @@ class MemoryStore:
         local: whether pickles may be stored.
 
     Example:
-        >>> durapool.run(handler, event, store=MemoryStore())
+        >>> store = MemoryStore()
+        >>> durapool.run(handler, {"n": 1}, id="nightly", store=store)
+        2
+        >>> [summary.status.value for summary in store.executions()]
+        ['SUCCEEDED']
     """
 
     label = "memory"

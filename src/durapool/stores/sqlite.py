@@ -64,7 +64,10 @@ class SQLiteStore:
         StoreError: the file cannot be used; the message says what to do.
 
     Example:
-        >>> durapool.run(handler, event, id="nightly", store=SQLiteStore("jobs.db", synchronous="FULL"))
+        >>> store = SQLiteStore(folder / "jobs.db", synchronous="FULL")
+        >>> durapool.run(handler, {"n": 1}, id="nightly", store=store)
+        2
+        >>> store.close()
     """
 
     local = True

@@ -142,7 +142,10 @@ class DurableFunctionTestResult:
         execution: the execution's own operation.
 
     Example:
-        >>> assert result.get_step("task1").status is OperationStatus.SUCCEEDED  # doctest: +SKIP
+        >>> with DurableFunctionTestRunner(handler=handler) as runner:
+        ...     result = runner.run(input={"n": 1}, timeout=10)
+        >>> result.get_step("add").status.value
+        'SUCCEEDED'
     """
 
     status: InvocationStatus
