@@ -14,7 +14,6 @@ import json
 import math
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -27,21 +26,49 @@ from durapool.exceptions import (
     SerDesError,
     ValidationError,
 )
+from durapool.execution import InvocationStatus
 from durapool.executors import parse_executor
 from durapool.handlers import target_of
-from durapool.invocation import Ending, Invocations, Job, Paused, Raised, Returned, Stopped
+from durapool.invocation import Invocations, Job
 from durapool.journal import EXECUTION_ID
-from durapool.records import Action, ErrorObject, OperationType, Payload, Record
+from durapool.records import ErrorObject, OperationStatus, OperationType, Payload
 from durapool.serdes import dump
 from durapool.settings import Choices
 from durapool.stores.base import SignalRecord
 from durapool.stores.memory import MemoryStore
-from durapool.testing.result import CallbackOperation, DurableFunctionTestResult, Operation, operations_of, result_of
+from durapool.testing.result import (
+    CallbackOperation,
+    ContextOperation,
+    DurableFunctionTestResult,
+    ExecutionOperation,
+    InvokeOperation,
+    Operation,
+    StepOperation,
+    WaitOperation,
+    operations_of,
+    result_of,
+)
+from durapool.testing.running import RunningExecution, open_callback, still_running
 
 if TYPE_CHECKING:
     from durapool.executors import ExecutorSpec
     from durapool.scope import Settings
     from durapool.stores.base import Store
+
+__all__ = [  # where the thread-based SDK has them
+    "CallbackOperation",
+    "ContextOperation",
+    "DurableFunctionTestResult",
+    "DurableFunctionTestRunner",
+    "ExecutionOperation",
+    "InvocationStatus",
+    "InvokeOperation",
+    "Operation",
+    "OperationStatus",
+    "OperationType",
+    "StepOperation",
+    "WaitOperation",
+]
 
 PAYLOAD_LIMIT = 256 * 1024  # bytes; that of the service
 INVOCATIONS = 10  # crashed invocations after which the execution has failed
@@ -91,7 +118,7 @@ class DurableFunctionTestRunner:
         self._owned = MemoryStore(payload_limit=PAYLOAD_LIMIT) if store is None else None
         self._store: Store = store if store is not None else self._owned  # type: ignore[assignment]  # one of the two
         self._function_name = function_name
-        self._executions: dict[str, _Execution] = {}
+        self._executions: dict[str, RunningExecution] = {}
         self._closed = False
         self._lock = threading.Lock()  # executions, and one answer to a callback at a time
 
@@ -183,7 +210,7 @@ class DurableFunctionTestRunner:
         _check_timeout(timeout)
         execution = self._execution(execution_arn)
         if not execution.join(timeout):
-            running = _still_running(list(self._store.read(execution.id)))
+            running = still_running(list(self._store.read(execution.id)))
             raise TimeoutError(f"{execution.id} did not end within {timeout:g} s; still running: {running}")
         return result_of(execution.ending(), list(self._store.read(execution.id)))
 
@@ -217,13 +244,13 @@ class DurableFunctionTestRunner:
         while True:
             ended = execution.join(_POLL)
             log = list(self._store.read(execution.id))
-            found = _open_callback(log, name)
+            found = open_callback(log, name)
             if ended:
                 raise InvalidStateError(f"{execution.id} has ended without {wanted} that is open")
             if found is not None:
                 return found
             if time.monotonic() > deadline:
-                running = _still_running(log)
+                running = still_running(log)
                 raise TimeoutError(
                     f"{execution.id} did not wait for {wanted} within {timeout:g} s; still running: {running}"
                 )
@@ -307,7 +334,7 @@ class DurableFunctionTestRunner:
             clock: Clock = SkippingClock(patience) if self._skip_time else SystemClock()
             job = Job(self._handler, target_of(self._handler), payload)
             invocations = Invocations(job, self._store, settings, clock, crashes=INVOCATIONS - 1)
-            self._executions[settings.arn] = _Execution(settings.execution_id, invocations)
+            self._executions[settings.arn] = RunningExecution(settings.execution_id, invocations)
         return settings.arn
 
     def _settings(self) -> Settings:
@@ -320,7 +347,7 @@ class DurableFunctionTestRunner:
             choices = replace(choices, executor=self._executor)
         return choices.settings(f"{self._function_name}-{number}", self._store)
 
-    def _execution(self, arn: str) -> _Execution:
+    def _execution(self, arn: str) -> RunningExecution:
         self._check_open()
         execution = self._executions.get(arn)
         if execution is None:
@@ -342,55 +369,12 @@ class DurableFunctionTestRunner:
             self._store.post(execution.id, signal)
             execution.wake()
 
-    def _callback(self, callback_id: str | None) -> tuple[_Execution, CallbackOperation]:
+    def _callback(self, callback_id: str | None) -> tuple[RunningExecution, CallbackOperation]:
         for execution in self._executions.values():
             for operation in operations_of(self._store.read(execution.id))[1]:
                 if isinstance(operation, CallbackOperation) and operation.callback_id == callback_id:
                     return execution, operation
         raise ValidationError(f"no callback has the id {callback_id!r}")
-
-
-class _Execution:
-    """One run of the invocation loop on a thread of its own."""
-
-    def __init__(self, execution_id: str, invocations: Invocations) -> None:
-        self.id = execution_id
-        self._invocations = invocations
-        self._ending: Ending | None = None
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name=f"durapool-test-{execution_id}", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._ending = self._invocations.run()
-        except BaseException as error:  # noqa: BLE001  # whoever waits for the result raises it
-            self._error = error
-
-    def join(self, timeout: float) -> bool:
-        """Wait for the end; whether it came within `timeout` seconds."""
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
-
-    def has_ended(self) -> bool:
-        """Whether it has ended; asked by the handler itself too, which answers its own callback."""
-        return not self._thread.is_alive()
-
-    def ending(self) -> Returned | Raised | Stopped:
-        """How it ended; raises what the loop itself raised."""
-        if self._error is not None:
-            raise self._error
-        if self._ending is None or isinstance(self._ending, Paused):
-            raise InvalidStateError(f"{self.id} was ended before its end: the runner is closed")
-        return self._ending
-
-    def wake(self) -> None:
-        """A signal is in the store."""
-        self._invocations.wake()
-
-    def pause(self) -> None:
-        """End at the next operation."""
-        self._invocations.pause()
 
 
 def _check_timeout(timeout: object) -> None:
@@ -413,41 +397,3 @@ def _text_of(result: Any) -> Payload | None:
         return result.decode() if isinstance(result, bytes) else json.dumps(result)
     except (TypeError, ValueError) as error:
         raise ValidationError(f"the result of a callback is text, or a JSON value: {error}") from error
-
-
-def _open_callback(log: list[Record], name: str | None) -> str | None:
-    """The id of the latest open callback (of this name) whose invocation has ended."""
-    names = (None,) if name is None else (name, f"{name} create callback id")
-    suspended = max((record.seq for record in log if record.update.action is Action.INVOCATION), default=0)
-    started = {
-        record.update.operation_id
-        for record in log
-        if record.update.type is OperationType.CALLBACK and record.seq < suspended
-    }
-    found = [
-        operation
-        for operation in operations_of(log)[1]
-        if isinstance(operation, CallbackOperation)
-        and operation.operation_id in started
-        and not operation.status.is_terminal
-        and (name is None or operation.name in names)
-    ]
-    return found[-1].callback_id if found else None
-
-
-def _still_running(log: list[Record]) -> str:
-    """The innermost operations that have not ended, in words."""
-    _, operations = operations_of(log)
-    by_id = {operation.operation_id: operation for operation in operations}
-    open_ones = [operation for operation in operations if not operation.status.is_terminal]
-    parents = {operation.parent_id for operation in open_ones}
-    leaves = [operation for operation in open_ones if operation.operation_id not in parents]
-    shown = ", ".join(" in ".join(_path(leaf, by_id)) for leaf in leaves[:10])
-    more = f" and {len(leaves) - 10} more" if len(leaves) > 10 else ""
-    return f"{shown}{more}" if leaves else "the handler itself"
-
-
-def _path(operation: Operation | None, by_id: dict[str, Operation]) -> Iterator[str]:
-    while operation is not None:
-        yield f"{operation.sub_type or operation.operation_type} {operation.name!r}"
-        operation = by_id.get(operation.parent_id or "")
