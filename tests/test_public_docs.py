@@ -71,7 +71,6 @@ INTERNAL = {
     "durapool.execution.failure_of",
     "durapool.execution.new_execution_id",
     "durapool.executors.parse_size",
-    "durapool.retries.decide",
     "durapool.serdes.dump",
     "durapool.serdes.load",
 }
@@ -189,9 +188,6 @@ def test_what_a_context_and_a_runner_do_has_an_example(name):
     takes = isinstance(name.value, types.FunctionType) and len(inspect.signature(name.value).parameters) > 1
     internal = name.label.rsplit(".", 1)[1] in ("claim", "callback_call", "logger_to")  # for operations/ alone
     assert not takes or internal or "Example:" in name.value.__doc__
-
-
-# --- the examples -----------------------------------------------------------------------------------------------
 
 
 @durable_execution

@@ -21,12 +21,12 @@ from durapool.retries import (
     WithRetryConfig,
     create_linear_retry_strategy,
     create_retry_strategy,
-    decide,
     default_strategy_local,
     with_retry,
 )
 from durapool.scope import Scope, Settings, run_in
 from durapool.serdes import JsonSerDes
+from durapool.strategies import decide
 
 ERROR = ValueError("connection reset by peer")
 

@@ -105,18 +105,13 @@ class DurableContext:
         self._lock = threading.Lock()
         self._logger = self.logger_to(logger)
 
-    # --- operations ---------------------------------------------------------------------------------------------
-
     def step(self, func: Callable[[StepContext], T], name: str | None = None, config: StepConfig | None = None) -> T:
-        """Run a function once and record its result.
+        """Run a function once and record its result; return it as the serdes gives it back, the first time too.
 
         Args:
             func: called with a StepContext (attempt, logger). It must not use the durable context.
             name: shown in history and errors; by default that of a `durable_step`.
             config: retries, semantics, serdes.
-
-        Returns:
-            The result as the serdes gives it back, the first time too.
 
         Raises:
             StepError: the function failed and is not tried again; `__cause__` is the original where it was kept.
@@ -303,13 +298,7 @@ class DurableContext:
         name: str | None = None,
         config: InvokeConfig[Any, Any] | None = None,  # noqa: ARG002
     ) -> NoReturn:
-        """Not available locally: invoking another function needs the Lambda service.
-
-        Args:
-            function_name: of the function.
-            payload: its event.
-            name: shown in errors.
-            config: serdes of payload and result.
+        """Not available locally: invoking a function (`function_name`, `payload`) needs the Lambda service.
 
         Raises:
             InvokeError: always. Nothing is recorded.
@@ -325,7 +314,7 @@ class DurableContext:
             "InvokeError",
         )
 
-    # --- about this run -----------------------------------------------------------------------------------------
+    # about this run
 
     @property
     def logger(self) -> DurableLogger:
@@ -364,7 +353,7 @@ class DurableContext:
         own = None if self._parent_id is None else journal.get(self._parent_id)
         return own is not None and own.status.is_terminal
 
-    # --- for operations/ ----------------------------------------------------------------------------------------
+    # for operations/
 
     def claim(self, what: str) -> Scope:
         """The run that owns this context, if it is the one that asks.

@@ -17,7 +17,8 @@ from durapool.exceptions import ExecutionError, SerDesError, StepError, StepInte
 from durapool.operations.bound import BoundCall
 from durapool.operations.replay import Call
 from durapool.records import Action, ErrorObject, Operation, OperationStatus
-from durapool.retries import RetryDecision, decide, default_strategy_local
+from durapool.retries import default_strategy_local
+from durapool.strategies import RetryDecision, decide
 from durapool.types import StepContext
 
 T = TypeVar("T")
