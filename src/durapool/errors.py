@@ -15,7 +15,7 @@ import io
 import os
 import traceback
 import types
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, cast
 
 from durapool.exceptions import DurableOperationError
 from durapool.pickling import PROTOCOL, ValuePickler, load_value
@@ -39,12 +39,13 @@ def error_of(exception: BaseException, *, local: bool) -> ErrorObject:
     """
     pickled = _dump(exception) if local else None
     message, kind, data, trace = _message(exception), type(exception).__name__, None, _trace(exception)
-    if isinstance(exception, DurableOperationError):
-        message = _clean(exception.message) or message
-        kind = _clean(exception.error_type) or kind
-        data = _clean(exception.data)
-        if exception.stack_trace is not None:
-            trace = tuple(_clean(line) or "" for line in exception.stack_trace)
+    if issubclass(type(exception), DurableOperationError):  # isinstance would ask it for its __class__
+        error = cast(DurableOperationError, exception)
+        message = _clean(error.message) or message
+        kind = _clean(error.error_type) or kind
+        data = _clean(error.data)
+        if error.stack_trace is not None:
+            trace = tuple(_clean(line) or "" for line in error.stack_trace)
     return ErrorObject(message=message, type=kind, data=data, stack_trace=trace, pickled=pickled)
 
 
@@ -76,7 +77,10 @@ class _Link(NamedTuple):
 
 def _dump(exception: BaseException) -> bytes | None:
     """The exception with its chain; alone where a cause cannot be pickled; None where it does not come back."""
-    links = _links(exception)
+    try:
+        links = _links(exception)
+    except Exception:  # noqa: BLE001  # a user's class may have attributes of its own making
+        return None
     for candidate in (links, [links[0]._replace(cause=None, context=None)]):
         try:
             data = _pickle([tuple(link) for link in candidate])

@@ -58,6 +58,24 @@ def test_an_error_is_kept_as_plain_text(executor: str) -> None:
     assert found == ["ErrorObject", "visa declined for 99", "CardDeclinedError"]
 
 
+class SecretiveError(Exception):
+    """Raises at every question about itself."""
+
+    def __getattribute__(self, name: str):
+        raise RuntimeError(f"no {name} for you")
+
+
+def test_an_error_that_answers_no_question_fails_its_branch_alone(executor: str) -> None:
+    def handler(event, context):
+        def bad(ctx):
+            raise SecretiveError
+
+        result = context.parallel([lambda ctx: 1, bad, lambda ctx: ctx.step(lambda _: 2)], config=ALL)
+        return [result.successful_results, [error.type for error in result.failed_results]]
+
+    assert returned(handler, executor) == [[1, 2], ["SecretiveError"]]
+
+
 def test_throw_if_error_raises_the_first_with_type_and_cause(executor: str) -> None:
     def handler(event, context):
         def bad(ctx, message):
