@@ -265,6 +265,9 @@ class ParallelBranch(Generic[T]):
         func: called with the branch's DurableContext.
         name: shown in history and errors; ``parallel-branch-{i}`` when None.
 
+    Raises:
+        ValidationError: a name that is no text.
+
     Example:
         >>> context.parallel([ParallelBranch(first, name="one"), ParallelBranch(second, name="two")]).success_count
         2
@@ -272,6 +275,10 @@ class ParallelBranch(Generic[T]):
 
     func: Callable[..., T]
     name: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not isinstance(self.name, str):
+            raise ValidationError(f"the name of a branch must be text, not {self.name!r:.100}")
 
     def __call__(self, *args: Any, **kwargs: Any) -> T:
         return self.func(*args, **kwargs)

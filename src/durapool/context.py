@@ -21,7 +21,7 @@ from durapool.config import (
     StepConfig,
     WaitForCallbackConfig,
 )
-from durapool.exceptions import ChildContextError, InvokeError
+from durapool.exceptions import ChildContextError, InvokeError, ValidationError
 from durapool.logger import DurableLogger, context_logger
 from durapool.operations.batch import plan_map, plan_parallel, run_batch
 from durapool.operations.bound import (
@@ -373,6 +373,8 @@ class DurableContext:
     def _call(self, kind: OperationType, sub_type: OperationSubType, name: str | None) -> Call:
         """The next operation of this context."""
         self.claim(f"{sub_type} {name!r}" if name else str(sub_type))
+        if name is not None and not isinstance(name, str):
+            raise ValidationError(f"the name of a {sub_type} must be text, not {name!r:.100}")
         with self._lock:
             self._position += 1
             position = self._position

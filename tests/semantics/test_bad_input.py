@@ -49,6 +49,26 @@ def test_a_step_result_that_cannot_be_serialised_names_the_step(executor):
     assert "lock" in error.message
 
 
+@both
+def test_a_name_that_is_no_text_is_refused_and_leaves_no_event(executor):
+    def branch(ctx):
+        with pytest.raises(ValidationError, match="name of a Step must be text, not 7"):
+            ctx.step(lambda _: 1, name=7)
+        return ctx.step(lambda _: "named well", name="seven")
+
+    @durable_execution(executor=executor)
+    def handler(event, context):
+        with pytest.raises(ValidationError, match="name of a Wait must be text"):
+            context.wait(durapool.Duration(1), name=b"bytes")
+        return context.parallel([branch]).get_results()
+
+    store = MemoryStore()
+    assert durapool.run(handler, id="x", store=store) == ["named well"]
+    assert {record.update.name for record in store.read("x")} == {None, "parallel-branch-0", "seven"}
+    with pytest.raises(ValidationError, match="name of a branch must be text"):
+        durapool.ParallelBranch(branch, name=7)
+
+
 def test_a_branch_that_cannot_be_pickled_names_what_is_to_blame():
     guard = threading.Lock()
 
