@@ -1,8 +1,8 @@
 """A worker follows its parent: working directory, sys.path, environment, levels of loggers, filters of warnings.
 
 After each branch `restore` undoes what would hurt the next one and is nobody's intention to leave behind. Not more:
-sys.path, the environment or the recursion limit may be the work of a module that the branch has imported, and the next
-branch will find that module imported already.
+what was added to sys.path or to the environment may be the work of a module that the branch has imported, and the next
+branch will find that module imported already. What cannot be undone (a user id, a lowered hard limit) ends the worker.
 """
 
 from __future__ import annotations
@@ -11,10 +11,15 @@ import contextlib
 import importlib
 import logging
 import os
+import resource
 import signal
 import sys
 import warnings
 from typing import Any
+
+TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+SIGNALS = (signal.SIGCHLD, signal.SIGTERM)  # ignored, subprocesses seem to succeed, and a timeout has no grace
+LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_AS)
 
 
 class Surroundings:
@@ -30,16 +35,42 @@ class Surroundings:
         """What is now is what `restore` brings back."""
         with contextlib.suppress(OSError):
             self._directory = os.getcwd()
+        self._path = list(sys.path)
         self._streams = sys.stdout, sys.stderr
-        self._descriptors = _standard_descriptors()
+        self._handlers = [signal.getsignal(number) for number in SIGNALS]
+        self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._limits = [resource.getrlimit(kind) for kind in LIMITS]
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._identity = _identity()
 
     def restore(self) -> bool:
-        """After a branch: its directory, an alarm that it has left set, its streams; False if it cannot be undone."""
+        """After a branch: its directory, sys.path, streams, signals, limits; False if they cannot be undone."""
         with contextlib.suppress(OSError):
             os.chdir(self._directory)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if sys.path != self._path and not set(self._path) <= set(sys.path):
+            sys.path[:] = [*self._path, *(entry for entry in sys.path if entry not in self._path)]
         sys.stdout, sys.stderr = self._streams
-        return _standard_descriptors() == self._descriptors
+        os.umask(self._umask)
+        self._restore_signals()
+        try:
+            self._restore_limits()
+        except (OSError, ValueError):
+            return False
+        return _identity() == self._identity
+
+    def _restore_signals(self) -> None:
+        for timer in TIMERS:
+            signal.setitimer(timer, 0)
+        for number, handler in zip(SIGNALS, self._handlers, strict=True):
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+
+    def _restore_limits(self) -> None:
+        for kind, given in zip(LIMITS, self._limits, strict=True):
+            if resource.getrlimit(kind) != given:
+                resource.setrlimit(kind, given)
 
     def follow(
         self,
@@ -74,12 +105,14 @@ class Surroundings:
         self.note()
 
 
-def _standard_descriptors() -> list[tuple[int, int]] | None:
-    """What descriptors 0 to 2 lead to; None where one is closed."""
+def _identity() -> tuple[object, ...] | None:
+    """What descriptors 0 to 2 and the root directory lead to, and who the process is; None where one is closed."""
     try:
-        return [(stat.st_dev, stat.st_ino) for stat in map(os.fstat, (0, 1, 2))]
+        found = [os.fstat(0), os.fstat(1), os.fstat(2), os.stat("/")]
     except OSError:
         return None
+    places = [(stat.st_dev, stat.st_ino) for stat in found]
+    return (*places, os.getresuid(), os.getresgid(), os.getpgid(0))
 
 
 def set_filters(filters: list[list[Any]]) -> None:
