@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from durapool.pool.wire import Decoder, Kind, pack
+from durapool.worker.memory import Ration, anonymous_memory, children, limit_data
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
@@ -77,7 +78,8 @@ class Supervisor:
         self._descriptors: list[int] = []
         self._workers: dict[int, int] = {}  # worker number to pid
         self._grace_ends: dict[int, float] = {}  # worker to the time of its SIGKILL
-        self._limits: dict[int, int] = {}
+        self._inherited: dict[int, int] = {}  # worker to the bytes that it had from its fork
+        self._rations: dict[int, Ration] = {}
         self._excess: dict[int, int] = {}
         self._parent_gone = False
         self._wake_read, self._wake_write = os.pipe()
@@ -140,11 +142,12 @@ class Supervisor:
         with contextlib.suppress(OSError):  # the child does the same: whoever comes first
             os.setpgid(pid, pid)
         self._workers[worker] = pid
+        self._inherited[worker] = 0 if self._spawn else anonymous_memory("self")
         self._tell(Kind.FORKED, worker, pid)
 
     def _patience(self) -> float | None:
         waits = [end - time.monotonic() for end in self._grace_ends.values()]
-        if self._limits:
+        if self._rations:
             waits.append(WEIGHING_SECONDS)
         return max(0.0, min(waits)) if waits else None
 
@@ -166,18 +169,21 @@ class Supervisor:
             self._kill(worker, 0.0)
 
     def _watch(self, worker: int, limit: int) -> None:
+        pid = self._workers.get(worker)
+        if pid is None:
+            return
+        limit_data(pid, limit)
         if limit:
-            self._limits[worker] = limit
+            self._rations[worker] = Ration(pid, limit, self._inherited[worker])
         else:
-            self._limits.pop(worker, None)
+            self._rations.pop(worker, None)
 
     def _weigh(self) -> None:
-        for worker, limit in list(self._limits.items()):
-            pid = self._workers.get(worker)
-            weight = 0 if pid is None else memory_of_tree(pid)
-            if weight > limit:
-                self._excess[worker] = weight
-                del self._limits[worker]
+        for worker, ration in list(self._rations.items()):
+            excess = ration.excess()
+            if excess:
+                self._excess[worker] = excess
+                del self._rations[worker]
                 self._kill(worker, MEMORY_GRACE)
 
     def _reap(self) -> None:
@@ -195,7 +201,8 @@ class Supervisor:
         for worker, _, _ in lost:
             kill_group(self._workers.pop(worker))
             self._grace_ends.pop(worker, None)
-            self._limits.pop(worker, None)
+            self._inherited.pop(worker, None)
+            self._rations.pop(worker, None)
         if lost:
             self._kill_strays()
         for worker, status, peak in lost:
@@ -296,37 +303,6 @@ def kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-
-
-def children(pid: int = 0) -> list[int]:
-    """The pids of a process's children (of this one's for 0), by /proc; none where there is no /proc.
-
-    Those that were started by threads other than the main one are found under these threads.
-    """
-    found: list[int] = []
-    try:
-        for thread in os.listdir(f"/proc/{pid or 'self'}/task"):
-            found += map(int, Path(f"/proc/{pid or 'self'}/task/{thread}/children").read_text().split())
-    except OSError:
-        pass
-    return found
-
-
-def memory_of_tree(pid: int) -> int:
-    """The anonymous memory of a process and its descendants, in bytes. Shared and mapped files are not counted."""
-    total = 0
-    pending = [pid]
-    while pending:
-        process = pending.pop()
-        pending += children(process)
-        try:
-            status = Path(f"/proc/{process}/status").read_text()
-        except OSError:
-            continue
-        for line in status.splitlines():
-            if line.startswith("RssAnon:"):
-                total += int(line.split()[1]) * 1024
-    return total
 
 
 def process_group(pid: int) -> int:
