@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from durapool.exceptions import PoolError
 from durapool.pool.machine import worker_environment
 from durapool.pool.wire import Decoder, Kind, pack
-from durapool.worker.supervisor import hold_standard_descriptors, interpreter
+from durapool.worker.supervisor import hold_standard_descriptors, interpreter, kill_group
 
 GRACE = 5.0  # seconds that the supervisor has to leave after its control socket was closed
 
@@ -127,6 +127,11 @@ class SupervisorLink:
                 case _:
                     raise PoolError(f"the supervisor sent {kind!r}")
         return ends
+
+    def end_groups(self) -> None:
+        """The supervisor was killed and its workers with it: end what they have left in their process groups."""
+        for pid in self.pids.values():
+            kill_group(pid)
 
     def abandon(self) -> None:
         """In a forked child: the supervisor is the parent's, and must not hear that we are gone."""

@@ -250,6 +250,7 @@ class Workforce:
     def _supervisor_lost(self) -> None:
         """All workers have gone with it. A new one takes over, unless none gets as far as a worker that speaks."""
         self._selector.unregister(self._link)
+        self._link.end_groups()
         self._link.close()
         lost = list(self)
         for worker in lost:
