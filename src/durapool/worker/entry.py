@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import socket
 import sys
 import time
@@ -29,6 +30,7 @@ def serve(link: int, permits: int) -> None:
         link: descriptor of the socket to the parent.
         permits: descriptor of the pipe that holds one byte for each branch that may start; see `pool.claims`.
     """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a new interpreter has made it a KeyboardInterrupt
     enter_worker()
     use_whole_lines()
     for descriptor in (link, permits):  # they are, where this process was spawned; a branch's own children must not
