@@ -11,6 +11,7 @@ import textwrap
 
 import psutil
 import pytest
+from program_tools import START_METHODS
 
 from durapool.records import Action, OperationSubType
 from durapool.stores import SQLiteStore
@@ -18,8 +19,10 @@ from durapool.stores import SQLiteStore
 PROGRAM = """
 import os, sys, time
 from pathlib import Path
+import subprocess
 import durapool
 from durapool import durable_execution
+from durapool.executors import ProcessExecutor
 
 folder = Path(__file__).parent
 
@@ -27,12 +30,16 @@ def branch(ctx, item, index, inputs):
     ctx.step(lambda _: item, name="quick")
     def slow(_):
         if os.environ.get("SLOW"):
+            child = subprocess.Popen(["sleep", "600"])
+            daemon = subprocess.Popen(["sleep", "600"], start_new_session=True)
+            (folder / f"child-{child.pid}").touch()
+            (folder / f"daemon-{daemon.pid}").touch()
             (folder / f"pid-{os.getpid()}").touch()
             time.sleep(600)
         return item * 10
     return ctx.step(slow, name="slow")
 
-@durable_execution(executor="process:2")
+@durable_execution(executor=ProcessExecutor(workers=2, start_method=os.environ["METHOD"]))
 def handler(event, context):
     return context.map(range(4), branch).get_results()
 
@@ -41,22 +48,28 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def job(tmp_path):
+@pytest.fixture(params=START_METHODS)
+def job(request, tmp_path, monkeypatch):
     """Starts the program, waits until both workers are in a slow step, kills it with what the test says."""
+    monkeypatch.setenv("METHOD", request.param)
     (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
     command = [sys.executable, str(tmp_path / "program.py"), str(tmp_path)]
 
-    def start(with_command=command):
+    def start(with_command=command, **options):
         process = subprocess.Popen(
             with_command,
             env={**os.environ, "SLOW": "1"},
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            **options,
         )
         wait_for(lambda: len(list(tmp_path.glob("pid-*"))) == 2, process)
         workers = [psutil.Process(int(path.name[4:])) for path in tmp_path.glob("pid-*")]
+        start.children, start.daemons = (
+            [psutil.Process(int(path.name.partition("-")[2])) for path in tmp_path.glob(kind)]
+            for kind in ("child-*", "daemon-*")
+        )
         return process, [*workers, workers[0].parent()]
 
     start.command = command
@@ -86,7 +99,7 @@ def test_what_was_recorded_stays_and_nothing_is_left(number, whole_group, job, t
         process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode in (-number, 128 + number, 1 if number == signal.SIGINT else -number)
-    _, alive = psutil.wait_procs(family, timeout=2)
+    _, alive = psutil.wait_procs([*family, *job.children, *job.daemons], timeout=2)
     assert not alive
     if number == signal.SIGINT:
         assert "job" in errors
@@ -120,8 +133,10 @@ def test_the_supervisor_killed_from_outside_loses_branches_not_the_program(job, 
     family[2].kill()
     process.communicate(timeout=30)
     assert process.returncode == 0
-    psutil.wait_procs(family, timeout=2)
-    assert not [p for p in family if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    _, alive = psutil.wait_procs([*family, *job.children], timeout=2)
+    for daemon in job.daemons:  # in a session of its own, which the supervisor alone could follow
+        daemon.kill()
+    assert not alive
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
@@ -152,3 +167,65 @@ def test_a_signal_to_one_worker_alone_is_a_lost_branch(job, tmp_path):
     failures = [r.update.error for r in store.read("job") if r.update.action is Action.FAIL]
     store.close()
     assert "SIGTERM" in failures[0].message
+
+
+def test_an_interrupt_of_one_worker_alone_is_a_lost_branch_too(job, tmp_path):
+    process, (first, second, _) = job()
+    first.send_signal(signal.SIGINT)
+    second.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0, errors
+    store = SQLiteStore(tmp_path / "journal.db")
+    failures = [r.update.error for r in store.read("job") if r.update.action is Action.FAIL]
+    store.close()
+    assert "SIGINT" in failures[0].message
+
+
+def test_a_terminal_that_is_closed_takes_everything_along(job, tmp_path):
+    """The kernel sends SIGHUP to the program's group; workers and their descendants are in groups of their own."""
+    master, slave = os.openpty()
+    program = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    process, family = job([sys.executable, "-c", program, *job.command], stdin=slave)
+    os.close(slave)
+    os.close(master)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGHUP
+    _, alive = psutil.wait_procs([*family, *job.children, *job.daemons], timeout=2)
+    assert not alive
+    store = SQLiteStore(tmp_path / "journal.db")
+    assert not [record for record in store.read("job") if record.update.action is Action.FAIL]
+    store.close()
+    again = subprocess.run(job.command, capture_output=True, text=True, timeout=60, check=True)
+    assert again.stdout.strip() == "[0, 10, 20, 30]"
+
+
+STUBBORN = """
+import atexit, os, signal, sys, threading
+from pathlib import Path
+from durapool import durable_execution
+
+folder = Path(__file__).parent
+
+def branch(ctx, item, index, inputs):
+    (folder / f"pid-{item}").touch()
+    threading.Event().wait()
+
+@durable_execution(executor="thread")
+def handler(event, context):
+    return context.map(range(2), branch).get_results()
+"""
+
+
+def test_a_second_interrupt_leaves_at_once(tmp_path):
+    """Threads cannot be stopped; the first interrupt waits for them a while, the second does not."""
+    (tmp_path / "program.py").write_text(STUBBORN)
+    command = [sys.executable, "-m", "durapool", "run", str(tmp_path / "program.py:handler"), "--id", "job",
+               "--store", str(tmp_path / "journal.db")]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for(lambda: len(list(tmp_path.glob("pid-*"))) == 2, process)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 130, errors

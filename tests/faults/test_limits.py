@@ -110,7 +110,7 @@ def test_what_a_forked_worker_has_from_its_parent_does_not_count(tmp_path):
     source = """
         data = b"x" * (300 << 20)
 
-        @durable_execution(executor=ProcessExecutor(workers=2, start_method="fork", memory_limit="200MiB"))
+        @durable_execution(executor=ProcessExecutor(workers=2, start_method="fork", memory_limit="100MiB"))
         def handler(event, context):
             def branch(ctx, item, index, inputs):
                 return len(b"y" * (50 << 20))
