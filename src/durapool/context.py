@@ -21,7 +21,7 @@ from durapool.config import (
     StepConfig,
     WaitForCallbackConfig,
 )
-from durapool.exceptions import ChildContextError, InvokeError, ValidationError
+from durapool.exceptions import ChildContextError, InvokeError
 from durapool.logger import DurableLogger, context_logger
 from durapool.operations.batch import plan_map, plan_parallel, run_batch
 from durapool.operations.bound import (
@@ -32,7 +32,7 @@ from durapool.operations.bound import (
     durable_with_child_context,
 )
 from durapool.operations.callback import Callback, raise_as_callback_error, run_create_callback, submit_and_wait
-from durapool.operations.checks import check_function, takes_plainly
+from durapool.operations.checks import check_function, check_name, checked_config, takes_plainly
 from durapool.operations.child import run_child
 from durapool.operations.condition import check_condition, run_wait_for_condition
 from durapool.operations.ownership import foreign_use, seed_of
@@ -123,7 +123,7 @@ class DurableContext:
         call = self._call(OperationType.STEP, OperationSubType.STEP, default_name(name, func))
         if not takes_plainly(func, 1):
             check_function(func, f"the function of {call.what}", 1, "step_context")
-        return run_step(call, func, config or StepConfig())
+        return run_step(call, func, checked_config(config, StepConfig, call.what))
 
     def wait(self, duration: Duration, name: str | None = None) -> None:
         """Let time pass, at least a second: the branch frees its worker, and the program may end meanwhile.
@@ -210,7 +210,7 @@ class DurableContext:
             >>> context.run_in_child_context(lambda child: [child.step(first), child.step(second)])
             ['first', 'second']
         """
-        config = config or ChildConfig()
+        config = checked_config(config, ChildConfig, "a child context")
         # a sub-type of the user's own is text that the record keeps as it is
         sub_type: Any = config.sub_type or OperationSubType.RUN_IN_CHILD_CONTEXT
         call = self._call(OperationType.CONTEXT, sub_type, default_name(name, func))
@@ -256,7 +256,7 @@ class DurableContext:
             'approved'
         """
         call = self._call(OperationType.CALLBACK, OperationSubType.CALLBACK, name)
-        return run_create_callback(call, config or CallbackConfig(), self)
+        return run_create_callback(call, checked_config(config, CallbackConfig, call.what), self)
 
     def wait_for_callback(
         self,
@@ -279,7 +279,7 @@ class DurableContext:
             'approved'
         """
         name = default_name(name, submitter)
-        config = config or WaitForCallbackConfig()
+        config = checked_config(config, WaitForCallbackConfig, "a wait_for_callback")
         call = self._call(OperationType.CONTEXT, OperationSubType.WAIT_FOR_CALLBACK, name)
         check_function(submitter, f"the submitter of {call.what}", 2, "callback_id, context")
 
@@ -313,8 +313,6 @@ class DurableContext:
             "call the function's code in run_in_child_context instead",
             "InvokeError",
         )
-
-    # about this run
 
     @property
     def logger(self) -> DurableLogger:
@@ -353,8 +351,6 @@ class DurableContext:
         own = None if self._parent_id is None else journal.get(self._parent_id)
         return own is not None and own.status.is_terminal
 
-    # for operations/
-
     def claim(self, what: str) -> Scope:
         """The run that owns this context, if it is the one that asks.
 
@@ -373,8 +369,7 @@ class DurableContext:
     def _call(self, kind: OperationType, sub_type: OperationSubType, name: str | None) -> Call:
         """The next operation of this context."""
         self.claim(f"{sub_type} {name!r}" if name else str(sub_type))
-        if name is not None and not isinstance(name, str):
-            raise ValidationError(f"the name of a {sub_type} must be text, not {name!r:.100}")
+        check_name(name, f"a {sub_type}")
         with self._lock:
             self._position += 1
             position = self._position

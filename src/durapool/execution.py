@@ -223,13 +223,11 @@ def _dump_event(event: Any, settings: Settings) -> Payload:
 @contextmanager
 def _opened(store: StoreSpec) -> Iterator[Store]:
     """The store; closed afterwards only if it was opened here."""
-    if store is not None and not isinstance(store, (str, os.PathLike)):
-        yield store
-        return
     from durapool.stores import open_store
 
     opened = open_store(store)
     try:
         yield opened
     finally:
-        opened.close()
+        if opened is not store:
+            opened.close()

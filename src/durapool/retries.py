@@ -216,7 +216,9 @@ def with_retry(
         >>> with_retry(context, order, WithRetryConfig(retry_strategy=RetryPresets.fixed()), name="order")
         'paid'
     """
-    chosen: WithRetryConfig[T] = config or WithRetryConfig()
+    chosen: WithRetryConfig[T] = WithRetryConfig() if config is None else config
+    if not isinstance(chosen, WithRetryConfig):
+        raise ValidationError(f"the config of with_retry must be a WithRetryConfig, not {chosen!r:.100}")
     attempts = _Attempts(func, chosen, name)
     if not chosen.wrap_with_run_in_child_context:
         return attempts(context)

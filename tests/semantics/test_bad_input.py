@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections.abc import Sequence
 
 import pytest
 
@@ -67,6 +68,57 @@ def test_a_name_that_is_no_text_is_refused_and_leaves_no_event(executor):
     assert {record.update.name for record in store.read("x")} == {None, "parallel-branch-0", "seven"}
     with pytest.raises(ValidationError, match="name of a branch must be text"):
         durapool.ParallelBranch(branch, name=7)
+
+
+class Refusing(Sequence):
+    """Two items, and neither can be had."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        raise RuntimeError("no item today")
+
+
+@both
+def test_inputs_that_raise_fail_their_branches(executor):
+    @durable_execution(executor=executor)
+    def handler(event, context):
+        config = durapool.MapConfig(completion_config=CompletionConfig.all_completed())
+        return context.map(Refusing(), lambda ctx, item, index, inputs: item, config=config).get_errors()
+
+    errors = durapool.run(handler, store=MemoryStore())
+    assert len(errors) == 2
+    assert all("no item today" in error.message for error in errors)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda context: context.step(lambda _: 1, config=5),
+        lambda context: context.parallel([lambda ctx: 1], config=5),
+        lambda context: context.map([1], lambda ctx, item, index, inputs: 1, config={"max_concurrency": 1}),
+        lambda context: context.run_in_child_context(lambda child: 1, config=durapool.StepConfig()),
+        lambda context: context.create_callback(config="soon"),
+        lambda context: context.wait_for_callback(lambda callback_id, _: 1, config=durapool.StepConfig()),
+        lambda context: context.wait_for_condition(lambda state, _: state, config=5),
+        lambda context: durapool.with_retry(context, lambda ctx, attempt: 1, 5),
+    ],
+)
+def test_a_config_of_another_kind_is_refused_and_leaves_no_event(call):
+    @durable_execution
+    def handler(event, context):
+        with pytest.raises(ValidationError, match="onfig"):
+            call(context)
+
+    store = MemoryStore()
+    durapool.run(handler, id="x", store=store)
+    assert {record.update.type.value for record in store.read("x")} == {"EXECUTION"}
+
+
+def test_what_is_no_store_is_refused():
+    with pytest.raises(ValidationError, match="store must be a path"):
+        durapool.run(durable_execution(lambda event, context: 1), store=5)
 
 
 def test_a_branch_that_cannot_be_pickled_names_what_is_to_blame():

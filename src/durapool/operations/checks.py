@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 from durapool.config import CompletionConfig, ParallelBranch
 from durapool.exceptions import ValidationError
 from durapool.operations.bound import BoundCall
+
+C = TypeVar("C")
 
 
 def check_function(function: object, what: str, count: int, takes: str) -> None:
@@ -33,6 +35,25 @@ def check_function(function: object, what: str, count: int, takes: str) -> None:
         )
     if not _accepts(function, count):
         raise ValidationError(f"{what} ({_name(target)}) must take {count} positional argument(s): {takes}")
+
+
+def check_name(name: object, what: str) -> None:
+    """Raises ValidationError for a name that is no text; None is no name."""
+    if name is not None and not isinstance(name, str):
+        raise ValidationError(f"the name of {what} must be text, not {name!r:.100}")
+
+
+def checked_config(config: C | None, kind: type[C], what: str) -> C:
+    """The config, or the default one for None.
+
+    Raises:
+        ValidationError: it is of another kind.
+    """
+    if config is None:
+        return kind()
+    if not isinstance(config, kind):
+        raise ValidationError(f"the config of {what} must be a {kind.__name__}, not {config!r:.100}")
+    return config
 
 
 def check_branches(functions: object, what: str) -> Sequence[Any]:

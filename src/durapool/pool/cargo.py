@@ -73,9 +73,7 @@ class LocalCargo:
         settings = replace(scope.settings, executor=plan.executor)
         what = f"the configuration of {plan.name or plan.sub_type}"
         self.settings = dump_function((settings, plan.item_serdes), what)
-        self.shared = (
-            None if plan.shared is None else dump_function(plan.shared, f"the function of {plan.name or 'the map'}")
-        )
+        self.shared = None if plan.shared is None else dump_function(plan.shared, f"the function of {_named(plan)}")
 
     def function(self, index: int) -> bytes | None:
         """See `Cargo.function`."""
@@ -89,10 +87,17 @@ class LocalCargo:
         plan = self._plan
         if plan.inputs is None:
             return None
-        item = plan.inputs[index]
+        try:
+            item = plan.inputs[index]
+        except Exception as error:  # the user's own sequence may raise anything
+            raise SerDesError(f"the inputs of {_named(plan)} have no item {index}: {error!r}") from error
         if type(item) in _SIMPLE:
             return pickle.dumps(item, PROTOCOL)
-        return dump_function(item, f"item {index} of {plan.name or 'the map'}")
+        return dump_function(item, f"item {index} of {_named(plan)}")
+
+
+def _named(plan: BatchPlan) -> str:
+    return plan.name or "the map"
 
 
 @dataclass(frozen=True, slots=True)
