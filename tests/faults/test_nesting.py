@@ -50,11 +50,11 @@ def test_a_map_whose_items_all_nest_keeps_to_the_bound_on_processes(workers, tmp
 
     @durable_execution(executor=ProcessExecutor(workers=workers))
     def handler(event, context):
-        result = context.map(range(200), outer)
+        result = context.map(range(1000), outer)
         result.throw_if_error()
         return sum(result.get_results())
 
-    assert durapool.run(handler, store=MemoryStore()) == 200 * 3
+    assert durapool.run(handler, store=MemoryStore()) == 1000 * 3
     most = max(int(path.name.rsplit("-", 1)[1]) for path in tmp_path.iterdir())
     assert most <= workers * 2 + workers  # those of the bound, and idle ones that were just replaced
 

@@ -22,6 +22,10 @@ def clears_the_path(ctx):
     sys.path.clear()
 
 
+def clears_the_modules(ctx):
+    sys.modules.clear()
+
+
 def ignores_its_children(ctx):
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
@@ -68,6 +72,7 @@ def goes_to_jail(ctx):
 
 LEAVES = [
     clears_the_path,
+    clears_the_modules,
     ignores_its_children,
     ignores_sigterm,
     blocks_signals,

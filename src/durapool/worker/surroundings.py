@@ -57,7 +57,7 @@ class Surroundings:
             self._restore_limits()
         except (OSError, ValueError):
             return False
-        return _identity() == self._identity
+        return _identity() == self._identity and __name__ in sys.modules
 
     def _restore_signals(self) -> None:
         for timer in TIMERS:
