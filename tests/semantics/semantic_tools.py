@@ -28,7 +28,7 @@ def execute(
     with DurableFunctionTestRunner(handler=durable, executor=executor) as runner:
         result = runner.run(input=event, timeout=LONGEST)
     assert result.status is (status or InvocationStatus.SUCCEEDED), result.error
-    _compare_with_the_other_executor(executor, result)
+    compare_executors(executor, result.history)
     return result
 
 
@@ -36,7 +36,7 @@ _earlier: dict[tuple[str, int], list[tuple[Any, ...]]] = {}
 _calls: Counter[str] = Counter()
 
 
-def _compare_with_the_other_executor(executor: str, result: DurableFunctionTestResult) -> None:
+def compare_executors(executor: str, history: list[dict[str, Any]]) -> None:
     """Every executor must record the same operations with the same ends; their order may differ (rule 1).
 
     The run is told apart by the test and by how many runs of that test came before it under this executor.
@@ -44,7 +44,7 @@ def _compare_with_the_other_executor(executor: str, result: DurableFunctionTestR
     test = os.environ["PYTEST_CURRENT_TEST"].rpartition(" ")[0]
     _calls[test] += 1
     key = (test.replace(executor, "any executor"), _calls[test])
-    events = sorted(shape(result), key=repr)
+    events = sorted(_shape(history), key=repr)
     events = [event for event in events if event[0] != "InvocationCompleted"]  # how many depends on timing
     assert _earlier.setdefault(key, events) == events
 
@@ -83,12 +83,16 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 def shape(result: DurableFunctionTestResult) -> list[tuple[Any, ...]]:
     """The history without times: type, sub-type, name, id and parent of each event."""
+    return _shape(result.history)
+
+
+def _shape(history: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     keys = ("EventType", "SubType", "Name", "Id", "ParentId")
     return [
         tuple(event.get(key) for key in keys)
         if not event["EventType"].startswith(("Execution", "Invocation"))
         else (event["EventType"],)
-        for event in result.history
+        for event in history
     ]
 
 

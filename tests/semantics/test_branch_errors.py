@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from semantic_tools import Crash, events, execute, returned
+from semantic_tools import Crash, compare_executors, events, execute, returned
 
 from durapool import ParallelBranch
 from durapool.config import CompletionConfig, MapConfig, ParallelConfig, StepConfig
@@ -212,6 +212,7 @@ def test_a_branch_that_takes_no_argument_is_a_clear_error(executor: str) -> None
 
     with DurableFunctionTestRunner(handler=_durable(handler), executor=executor) as runner:
         result = runner.run(timeout=60)
+    compare_executors(executor, result.history)
     message = result.result if result.status is InvocationStatus.SUCCEEDED else result.error.message
     assert "argument" in message
 

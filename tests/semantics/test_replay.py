@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from semantic_tools import Crash, note, notes
+from semantic_tools import Crash, compare_executors, note, notes
 
 import durapool
 from durapool import durable_execution
@@ -19,6 +19,7 @@ from durapool.exceptions import (
     NonDeterministicExecutionError,
     StepInterruptedError,
 )
+from durapool.history import history
 from durapool.retries import RetryPresets
 from durapool.stores.memory import MemoryStore
 from durapool.stores.sqlite import SQLiteStore
@@ -37,7 +38,9 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 def run(handler: Callable[..., Any], store: Any, executor: str, event: Any = None, **options: Any) -> Any:
     """Run under one id."""
     durable = durable_execution(default_retry=RetryPresets.none())(handler)
-    return durapool.run(durable, event, id="x", store=store, executor=executor, **options)
+    result = durapool.run(durable, event, id="x", store=store, executor=executor, **options)
+    compare_executors(executor, history(store.read("x")))
+    return result
 
 
 def crash(*args: Any) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from semantic_tools import LONGEST, events, execute, note, notes, returned
+from semantic_tools import LONGEST, compare_executors, events, execute, note, notes, returned
 
 from durapool import durable_execution
 from durapool.config import CallbackConfig, Duration, MapConfig, NestingType, ParallelConfig, StepConfig
@@ -152,6 +152,7 @@ def test_the_default_retry_strategy_makes_six_attempts(executor: str, tmp_path: 
 
     with DurableFunctionTestRunner(handler=durable_execution(handler), executor=executor) as runner:
         result = runner.run(timeout=LONGEST)
+    compare_executors(executor, result.history)
     assert result.result == 1
     assert notes(log) == ["1", "2", "3", "4", "5", "6"]
 
@@ -214,7 +215,9 @@ def answered(handler: Callable[..., Any], executor: str, answer: Callable[[Any, 
     with DurableFunctionTestRunner(handler=durable_execution(handler), executor=executor) as runner:
         arn = runner.run_async()
         answer(runner, runner.wait_for_callback(arn, timeout=LONGEST))
-        return runner.wait_for_result(arn, timeout=LONGEST)
+        result = runner.wait_for_result(arn, timeout=LONGEST)
+    compare_executors(executor, result.history)
+    return result
 
 
 def test_a_callback_in_a_branch(executor: str) -> None:
