@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 from durapool import durable_execution
-from durapool.config import CallbackConfig, CompletionConfig, ParallelConfig, StepConfig
+from durapool.config import CallbackConfig, CompletionConfig, Duration, ParallelConfig, StepConfig
 from durapool.retries import RetryPresets
 
 NO_RETRY = StepConfig(retry_strategy=RetryPresets.none())
@@ -76,6 +76,21 @@ def linger(step):
     Path("lingering").touch()
     while not Path("go").exists():
         time.sleep(0.01)
+
+
+@durable_execution
+def sleeps(event, context):
+    def branch(ctx, item, index, inputs):
+        ctx.step(lambda step: note(f"before {item}"), name="before")
+        ctx.wait(Duration.from_seconds(event), name="sleep")
+        return ctx.step(lambda step: note(f"after {item}") and item, name="after")
+
+    return context.map([1, 2], branch).get_results()
+
+
+def note(line):
+    with open("sleeps.log", "a") as log:
+        return log.write(f"{line}\n")
 
 
 @durable_execution

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_tools import Cli, eventually, one_message, started
 
 from durapool.cli.exits import MEANINGS, ExitCode
+from durapool.history import history
 from durapool.stores import open_store
 
 
@@ -33,6 +35,31 @@ def test_a_signal_stops_the_run_and_the_next_one_goes_on(
     assert "Traceback" not in stderr
     (folder / "go").touch()
     assert durapool("resume", "s").stdout == '"woken"\n'
+
+
+@pytest.mark.parametrize("executor", ["thread", "process:2"])
+def test_a_run_that_was_killed_while_it_waited_waits_for_the_rest(durapool: Cli, folder: Path, executor: str) -> None:
+    command = ["run", "jobs.py:sleeps", "--id", "s", "--input", "4", "--executor", executor]
+    process = started(*command)
+
+    def events() -> list[dict[str, Any]]:
+        if not Path(".durapool/journal.db").exists():
+            return []
+        with closing(open_store()) as store:
+            return history(store.read("s"))
+
+    eventually(lambda: "InvocationCompleted" in {event["EventType"] for event in events()}, process)
+    process.kill()
+    process.communicate()
+    assert durapool(*command).stdout == "[1, 2]\n"
+    starts = [event for event in events() if event["EventType"] == "WaitStarted"]
+    ends = {event["Id"]: event["EventTimestamp"] for event in events() if event["EventType"] == "WaitSucceeded"}
+    assert {event["Id"] for event in starts} == set(ends)
+    assert len(starts) == 2
+    for event in starts:
+        assert ends[event["Id"]] >= event["WaitStartedDetails"]["ScheduledEndTimestamp"]
+    lines = sorted((folder / "sleeps.log").read_text().splitlines())
+    assert lines == ["after 1", "after 2", "before 1", "before 2"]
 
 
 def test_sigterm_leaves_no_worker_behind(folder: Path) -> None:
