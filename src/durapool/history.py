@@ -17,6 +17,7 @@ from durapool.records import (
     DETAIL_STARTED_AT,
     STATUS_AFTER,
     Action,
+    BlobRef,
     ErrorObject,
     OperationStatus,
     OperationType,
@@ -152,6 +153,8 @@ class _Writer:
     def _payload(self, payload: Payload | None) -> Event:
         if payload is None:
             return {"Truncated": False}
+        if isinstance(payload, BlobRef):
+            return {"Payload": f"<{payload.size} bytes, kept beside the records>", "Truncated": True}
         if isinstance(payload, bytes):
             return {"Payload": self._pickles_as(payload), "Truncated": True}
         return {"Payload": payload, "Truncated": False}

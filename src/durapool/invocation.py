@@ -44,6 +44,7 @@ from durapool.scope import Scope, Settings, run_in
 from durapool.serdes import dump, load
 
 if TYPE_CHECKING:
+    from durapool.blobs import Blobs
     from durapool.commits import Mode
     from durapool.decorator import DurableHandler
     from durapool.leases import LeasedJournal
@@ -171,19 +172,20 @@ class Invocations:
         if not execution.status.is_terminal:
             return None
         if not self._job.retry_failed:
-            return self._recorded(execution)
+            return self._recorded(journal, execution)
         updates = updates_to_reopen(journal, self._recorded_event(), self._job.target)
         if not updates:
-            return self._recorded(execution)
+            return self._recorded(journal, execution)
         journal.reopen(updates)
         journal.barrier()
         return None
 
-    def _recorded(self, execution: Operation) -> Ending:
+    def _recorded(self, journal: Journal, execution: Operation) -> Ending:
         error = execution.error or ErrorObject("it is not recorded why")
         match execution.status:
             case OperationStatus.SUCCEEDED:
-                return Returned(execution.payload, self._load(execution.payload, "the recorded result"))
+                value = self._load(execution.payload, "the recorded result", journal.blobs)
+                return Returned(execution.payload, value)
             case OperationStatus.STOPPED:
                 return Stopped(error)
             case _:
@@ -259,13 +261,14 @@ class Invocations:
         execution = journal.execution
         assert self._job.handler is not None
         assert execution is not None
-        scope = Scope(self._settings, view, executors.executor_for)
+        scope = Scope(self._settings, view, executors.executor_for, blobs=journal.blobs)
         try:
             journal.settle()
             event = self._load(execution.payload, "the event")
             result = run_in(scope, self._job.handler, event, DurableContext(scope, None, None))
-            payload = dump(result, None, self._settings, EXECUTION_ID, "the result of the handler")
-            return _Done(payload, self._load(payload, "the result of the handler"))
+            what = "the result of the handler"
+            payload = dump(result, None, self._settings, EXECUTION_ID, what, journal.blobs)
+            return _Done(payload, self._load(payload, what, journal.blobs))
         except SuspendExecution as suspension:
             return Suspended(suspension.waiting_on)
         except StoreFailure:
@@ -309,8 +312,8 @@ class Invocations:
     def _error_of(self, exception: BaseException) -> ErrorObject:
         return error_of(exception, local=self._settings.local_store)
 
-    def _load(self, payload: Payload | None, what: str) -> Any:
-        return load(payload, None, self._settings, EXECUTION_ID, what)
+    def _load(self, payload: Payload | None, what: str, blobs: Blobs | None = None) -> Any:
+        return load(payload, None, self._settings, EXECUTION_ID, what, blobs)
 
 
 @dataclass(frozen=True, slots=True)

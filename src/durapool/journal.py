@@ -22,6 +22,7 @@ from durapool.exceptions import InvalidStateError, OrphanedBranch, StoreError, S
 from durapool.leases import LeasedJournal
 from durapool.records import (
     Action,
+    BlobRef,
     ErrorObject,
     Operation,
     OperationStatus,
@@ -29,6 +30,7 @@ from durapool.records import (
     Update,
     child_id,
 )
+from durapool.stores.base import blobs_of
 from durapool.timers import Timers
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Journal:
     def __init__(self, store: Store, execution_id: str, clock: Clock, mode: Mode) -> None:
         self.execution_id = execution_id
         self.stop_requested: ErrorObject | None = None
+        self.blobs = blobs_of(store, execution_id)  # None where large payloads are recorded whole
         self._store = store
         self._clock = clock
         self._operations: dict[str, Operation] = {}
@@ -62,7 +65,7 @@ class Journal:
 
     @classmethod
     def open(cls, store: Store, execution_id: str, clock: Clock, mode: Mode = "sync") -> Journal:
-        """Load what is recorded; nothing for a new id.
+        """Load what is recorded; nothing for a new id. The execution's lock is held.
 
         Raises:
             StoreError: the store cannot be read, or a record is missing in it.
@@ -76,6 +79,7 @@ class Journal:
     def _load(self, store: Store) -> None:
         operations, children = self._operations, self._children
         seq = 0
+        blobs: set[str] = set()
         for record in store.read(self.execution_id):
             seq += 1
             if record[0] != seq:
@@ -86,6 +90,10 @@ class Journal:
                 operation = operations[update[0]] = Operation.begin(update)
                 children[operation.parent_id].append(operation)
             operation.apply(record)
+            if type(update[7]) is BlobRef:
+                blobs.add(update[7].name)
+        if self.blobs is not None:
+            self.blobs.sweep(blobs)
         if seq:
             self._last_at = record.at
             if self.execution is None:

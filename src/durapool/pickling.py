@@ -13,6 +13,9 @@ import io
 import pickle
 import sys
 import types
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -21,6 +24,23 @@ import cloudpickle.cloudpickle as cloudpickle_internals
 from durapool.exceptions import SerDesError
 
 PROTOCOL = 5
+APART = 64 * 1024  # bytes of a buffer from which it goes beside the pickle
+
+
+@dataclass(frozen=True, slots=True)
+class Pickled:
+    """A pickle that was not copied together: its stream in pieces, and the large buffers of the objects beside it.
+
+    Both are memory of the objects themselves: to be written somewhere before they change.
+    """
+
+    stream: Sequence[bytes]
+    buffers: Sequence[memoryview]
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(map(len, self.stream)) + sum(buffer.nbytes for buffer in self.buffers)
 
 
 def dump_function(function: Any, what: str) -> bytes:
@@ -37,9 +57,35 @@ def dump_function(function: Any, what: str) -> bytes:
     return buffer.getvalue()
 
 
-def load_function(data: bytes) -> Any:
+def dump_function_apart(function: Any, what: str) -> Pickled:
+    """As `dump_function`, with the large buffers of arrays beside the pickle."""
+    try:
+        return _dump_apart(FunctionPickler, function)
+    except Exception as error:
+        raise SerDesError(f"{what} cannot be sent to a worker: {_blame_safely(function) or error}") from error
+
+
+def load_function(data: bytes | memoryview, buffers: Iterable[memoryview] = ()) -> Any:
     """What `dump_function` dumped. Only ever called on bytes from our own parent."""
-    return pickle.loads(data)
+    return pickle.loads(data, buffers=buffers)
+
+
+def _dump_apart(pickler: Callable[..., Any], value: Any) -> Pickled:
+    stream: list[bytes] = []
+    buffers: list[memoryview] = []
+
+    def stays_inside(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:
+            return True  # not contiguous: the pickler says what it thinks of it
+        if raw.nbytes < APART:
+            return True
+        buffers.append(raw)
+        return False
+
+    pickler(SimpleNamespace(write=stream.append), PROTOCOL, stays_inside).dump(value)
+    return Pickled(stream, buffers)
 
 
 class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -179,9 +225,14 @@ def dump_value(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def load_value(data: bytes) -> Any:
+def dump_value_apart(value: Any) -> Pickled:
+    """As `dump_value`, with the large buffers of arrays beside the pickle."""
+    return _dump_apart(ValuePickler, value)
+
+
+def load_value(data: bytes | memoryview, buffers: Iterable[memoryview] = ()) -> Any:
     """What `dump_value` dumped. Only for bytes from the user's own store or our own children."""
-    return pickle.loads(data)
+    return pickle.loads(data, buffers=buffers)
 
 
 class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types

@@ -15,8 +15,19 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-Payload = str | bytes
-"""A serialised value: text from a text serdes (JSON), bytes from a binary one (pickle)."""
+
+class BlobRef(NamedTuple):
+    """Stands in a record for a payload that is kept beside the records: its name in the store, and its bytes.
+
+    A NamedTuple because it crosses to workers as an array.
+    """
+
+    name: str
+    size: int
+
+
+Payload = str | bytes | BlobRef
+"""A serialised value: text from a text serdes (JSON), bytes from a binary one (pickle), or where a large one lies."""
 
 
 class OperationType(StrEnum):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from durapool.blobs import Blobs
     from durapool.config import RetryStrategy
     from durapool.executors import ExecutorSpec
     from durapool.executors.base import BranchJournal, Executor
@@ -28,6 +29,7 @@ class Settings:
     payload_limit: int | None = None
     local_store: bool = True
     checkpoint: str = "sync"  # or "async"
+    blobs: bool = False  # large payloads are kept beside the records
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +37,8 @@ class Scope:
     """One run of a branch or of the handler.
 
     Compared by identity: a context may be used only by the run that owns it (and by threads which that run started).
-    `branch` is the index where the run is a FLAT branch: all its updates carry it.
+    `branch` is the index where the run is a FLAT branch: all its updates carry it. `blobs` keeps large payloads, where
+    the store has a place for them.
     """
 
     settings: Settings
@@ -43,6 +46,7 @@ class Scope:
     executor_for: Callable[[ExecutorSpec], Executor]
     label: str = "the handler"
     branch: int | None = None
+    blobs: Blobs | None = None
 
 
 running_scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("durapool_running_scope", default=None)

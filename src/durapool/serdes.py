@@ -20,9 +20,11 @@ from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from durapool.exceptions import SerDesError
-from durapool.records import Payload
+from durapool.records import BlobRef, Payload
 
 if TYPE_CHECKING:
+    from durapool.blobs import Blobs, MappedPickle
+    from durapool.pickling import Pickled
     from durapool.scope import Settings
 
 T = TypeVar("T")
@@ -62,7 +64,7 @@ class SerDes(ABC, Generic[T]):
     """
 
     @abstractmethod
-    def serialize(self, value: T, context: SerDesContext) -> Payload:
+    def serialize(self, value: T, context: SerDesContext) -> str | bytes:
         """The value as text (or bytes)."""
 
     @abstractmethod
@@ -123,7 +125,7 @@ class PassThroughSerDes(SerDes[T]):
         '<xml/>'
     """
 
-    def serialize(self, value: T, context: SerDesContext | None = None) -> Payload:  # noqa: ARG002
+    def serialize(self, value: T, context: SerDesContext | None = None) -> str | bytes:  # noqa: ARG002
         """The value itself.
 
         Raises:
@@ -167,35 +169,87 @@ EXTENDED_TYPES_SERDES: ExtendedTypeSerDes[Any] = ExtendedTypeSerDes()
 _PICKLE: PickleSerDes[Any] = PickleSerDes()
 
 
-def dump(value: Any, serdes: SerDes[Any] | None, settings: Settings, operation_id: str, what: str) -> Payload:
+LARGE = 256 * 1024
+"""Bytes of a payload from which it is kept as a blob, where the store has blobs."""
+
+
+def dump(
+    value: Any,
+    serdes: SerDes[Any] | None,
+    settings: Settings,
+    operation_id: str,
+    what: str,
+    blobs: Blobs | None = None,
+) -> Payload:
     """The payload of a value. `serdes` None stands for the default: JSON with types, else pickle in a local store.
 
     Args:
         what: names the value in messages, such as ``"the result of step 'fetch'"``.
+        blobs: where a large payload is kept; None to have it whole.
 
     Raises:
         SerDesError: the value cannot be serialised.
+        StoreFailure: a large payload cannot be kept.
     """
     if serdes is not None:
-        return _dump_by(serdes, value, SerDesContext(operation_id, settings.arn), what)
-    text = _json_text(value)
+        return _kept(_dump_by(serdes, value, SerDesContext(operation_id, settings.arn), what), blobs)
+    text = None if _is_large_bytes(value, blobs) else _json_text(value)
     if text is not None:
-        return text
+        return _kept(text, blobs)
     if not settings.local_store:
         raise SerDesError(
             f"{what} cannot be recorded: {_unsupported(value)}. The store is remote, so it is not pickled by itself: "
             "convert it, or give a serdes (PickleSerDes, or your own)"
         )
     try:
-        return _PICKLE.serialize(value)
+        if blobs is not None:
+            pickled = _pickled_apart(value)
+        else:
+            return _PICKLE.serialize(value)
     except Exception as error:
         raise SerDesError(
             f"{what} cannot be recorded: {_unpicklable(value)}, which can be neither JSON nor pickled "
             f"({type(error).__name__}: {error}). Return what it is made from, or give a serdes of your own"
         ) from error
+    if isinstance(pickled, bytes):
+        return pickled
+    from durapool.blobs import stowed_pickle
+
+    return stowed_pickle(pickled, blobs)
 
 
-def load(payload: Payload | None, serdes: SerDes[Any] | None, settings: Settings, operation_id: str, what: str) -> Any:
+def _is_large_bytes(value: Any, blobs: Blobs | None) -> bool:
+    """bytes, which JSON would only blow up; a pickle keeps them as they are."""
+    return type(value) is bytes and len(value) >= LARGE and blobs is not None
+
+
+def _pickled_apart(value: Any) -> bytes | Pickled:
+    """The pickle, whole where it is small."""
+    from durapool import pickling
+
+    pickled = pickling.dump_value_apart(value)
+    if pickled.size >= LARGE:
+        return pickled
+    return _PICKLE.serialize(value) if pickled.buffers else b"".join(pickled.stream)
+
+
+def _kept(payload: str | bytes, blobs: Blobs | None) -> Payload:
+    """The payload, or where it is kept because it is large."""
+    if blobs is None or len(payload) < LARGE:
+        return payload
+    from durapool.blobs import stowed
+
+    return stowed(payload, blobs)
+
+
+def load(
+    payload: Payload | None,
+    serdes: SerDes[Any] | None,
+    settings: Settings,
+    operation_id: str,
+    what: str,
+    blobs: Blobs | None = None,
+) -> Any:
     """The value of a payload that `dump` made with the same serdes; None where nothing was recorded.
 
     Raises:
@@ -204,6 +258,11 @@ def load(payload: Payload | None, serdes: SerDes[Any] | None, settings: Settings
     if payload is None:
         return None
     try:
+        if isinstance(payload, BlobRef):
+            found = _read_blob(payload, blobs)
+            if not isinstance(found, (str, bytes)):
+                return _load_mapped(found, serdes)
+            payload = found
         if serdes is not None:
             return serdes.deserialize(payload, SerDesContext(operation_id, settings.arn))
         if isinstance(payload, str):
@@ -216,7 +275,23 @@ def load(payload: Payload | None, serdes: SerDes[Any] | None, settings: Settings
     raise SerDesError(f"{what} was recorded as bytes in a remote store: give the serdes that wrote it")
 
 
-def _dump_by(serdes: SerDes[Any], value: Any, context: SerDesContext, what: str) -> Payload:
+def _read_blob(ref: BlobRef, blobs: Blobs | None) -> str | bytes | MappedPickle:
+    if blobs is None:
+        raise SerDesError("it is in a blob, and this store has none")
+    from durapool.blobs import read
+
+    return read(ref, blobs)
+
+
+def _load_mapped(found: MappedPickle, serdes: SerDes[Any] | None) -> Any:
+    if serdes is not None:
+        raise SerDesError("it was recorded without a serdes")
+    from durapool import pickling
+
+    return pickling.load_value(found.stream, found.buffers)
+
+
+def _dump_by(serdes: SerDes[Any], value: Any, context: SerDesContext, what: str) -> str | bytes:
     name = type(serdes).__name__
     try:
         payload = serdes.serialize(value, context)

@@ -58,6 +58,8 @@ class Choices:
 
     def settings(self, execution_id: str, store: Store) -> Settings:
         """The settings of one execution in one store."""
+        from durapool.stores.base import has_blobs  # stores are imported by the first run
+
         return Settings(
             execution_id=execution_id,
             arn=arn_of(execution_id),
@@ -66,6 +68,7 @@ class Choices:
             payload_limit=store.payload_limit,
             local_store=store.local,
             checkpoint=self.checkpoint,
+            blobs=has_blobs(store),
         )
 
 

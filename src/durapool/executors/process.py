@@ -32,6 +32,7 @@ class ProcessBatches:
                 scope.settings.checkpoint,
                 surroundings(running.pool.size),
                 scope.settings.execution_id,
+                blobs=scope.blobs,  # type: ignore[arg-type]  # in the parent it is the store's
                 invocation=self._used,
             )
             return _drive(running, batch)

@@ -278,10 +278,12 @@ class _Batch:
             return BatchItem(index=item.index, status=item.status, error=item.error)
         plan = self.plan
         what = f"the result of branch {item.index} of {self.what}"
-        settings = self.call.scope.settings
+        scope = self.call.scope
         return BatchItem.lazy(
             item.index,
-            partial(load, item.payload, plan.item_serdes, settings, plan.branch_id(item.index), what),
+            partial(
+                load, item.payload, plan.item_serdes, scope.settings, plan.branch_id(item.index), what, scope.blobs
+            ),
         )
 
 

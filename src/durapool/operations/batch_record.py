@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from durapool.executors.base import ItemRecord
-from durapool.records import ErrorObject, Payload
+from durapool.records import BlobRef, ErrorObject, Payload
 from durapool.results import BatchItemStatus, CompletionReason
 
 DETAIL_REASON = "reason"
@@ -75,13 +75,19 @@ def encode_flat(outline: Outline, items: Iterable[ItemRecord]) -> str:
 
 def decode(payload: Payload | None) -> Outline:
     """The outline in a batch's payload. Raises KeyError, TypeError or ValueError for anything else."""
-    return Outline.from_dict(json.loads(payload or ""))
+    return Outline.from_dict(json.loads(_text(payload)))
 
 
 def decode_items(payload: Payload | None) -> dict[int, ItemRecord]:
     """The ended items in a FLAT batch's payload. Raises KeyError, TypeError or ValueError for anything else."""
-    items = [_item(row) for row in json.loads(payload or "")[_ITEMS]]
+    items = [_item(row) for row in json.loads(_text(payload))[_ITEMS]]
     return {item.index: item for item in items}
+
+
+def _text(payload: Payload | None) -> str | bytes:
+    if isinstance(payload, BlobRef):
+        raise ValueError("it is a blob")
+    return payload or ""
 
 
 def _json(value: Any) -> str:
@@ -107,13 +113,15 @@ def _indices(ranges: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _row(item: ItemRecord) -> list[Any]:
-    """[index, text], [index, null, base64 of bytes] or [index, error]."""
+    """[index, text], [index, null, base64 of bytes], [index, null, [name, size] of a blob] or [index, error]."""
     if item.error is not None or item.status is BatchItemStatus.FAILED:
         error = item.error or ErrorObject()
         pickled = error.pickled and b64encode(error.pickled).decode()
         return [item.index, {**error.to_dict(), "Pickled": pickled}]
     if isinstance(item.payload, bytes):
         return [item.index, None, b64encode(item.payload).decode()]
+    if isinstance(item.payload, BlobRef):
+        return [item.index, None, list(item.payload)]
     return [item.index, item.payload]
 
 
@@ -126,6 +134,8 @@ def _item(row: Sequence[Any]) -> ItemRecord:
             return ItemRecord(index, BatchItemStatus.FAILED, error=error)
         case [int(index), None, str(text)]:
             return ItemRecord(index, BatchItemStatus.SUCCEEDED, b64decode(text))
+        case [int(index), None, [str(name), int(size)]]:
+            return ItemRecord(index, BatchItemStatus.SUCCEEDED, BlobRef(name, size))
         case [int(index), str() | None as payload]:
             return ItemRecord(index, BatchItemStatus.SUCCEEDED, payload)
         case _:

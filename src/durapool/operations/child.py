@@ -169,7 +169,7 @@ def _branch(
     if not ref.flat and call.recorded() is None:
         call.record(Action.START)
     payload = call.dump(function(context), item_serdes)
-    if item_serdes is not None or isinstance(payload, bytes):
+    if item_serdes is not None or not isinstance(payload, str):
         call.load(payload, item_serdes)  # what cannot be read back fails here, in the branch that made it
     return Succeeded(payload, default_summary(payload) if call.is_too_large(payload) else None)
 

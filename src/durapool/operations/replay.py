@@ -15,6 +15,7 @@ from durapool.errors import error_of
 from durapool.exceptions import NonDeterministicExecutionError, SuspendExecution
 from durapool.records import (
     Action,
+    BlobRef,
     ErrorObject,
     Operation,
     OperationSubType,
@@ -149,13 +150,15 @@ class Call:
 
     def dump(self, value: Any, serdes: SerDes[Any] | None) -> Payload:
         """Serialise a value of this operation. Raises SerDesError."""
-        return dump(value, serdes, self.scope.settings, self.operation_id, f"the result of {self.what}")
+        scope = self.scope
+        return dump(value, serdes, scope.settings, self.operation_id, f"the result of {self.what}", scope.blobs)
 
     def load(self, payload: Payload | None, serdes: SerDes[Any] | None) -> Any:
         """Read a recorded value of this operation back. Raises SerDesError."""
         if payload is None:
             return None
-        return load(payload, serdes, self.scope.settings, self.operation_id, f"the result of {self.what}")
+        scope = self.scope
+        return load(payload, serdes, scope.settings, self.operation_id, f"the result of {self.what}", scope.blobs)
 
     def round_trip(self, value: Any, serdes: SerDes[Any] | None) -> tuple[Payload, Any]:
         """The payload of a value and the value as every replay will see it. Raises SerDesError."""
@@ -179,6 +182,8 @@ def describe(kind: OperationType, sub_type: OperationSubType | None, name: str |
 
 def size_of(payload: Payload) -> int:
     """Bytes of a payload as it is stored."""
+    if isinstance(payload, BlobRef):
+        return payload.size
     if isinstance(payload, bytes) or payload.isascii():
         return len(payload)
     return len(payload.encode("utf-8", "surrogatepass"))

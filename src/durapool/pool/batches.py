@@ -16,6 +16,7 @@ from durapool.pool.wire import WireError, pack_error
 from durapool.records import Action, Update
 
 if TYPE_CHECKING:
+    from durapool.blobs import BlobStore, NewBlob
     from durapool.executors.base import BatchOutcome
     from durapool.executors.open_batch import OpenBatch
     from durapool.pool.cargo import Cargo, Limits
@@ -39,6 +40,7 @@ class PoolBatch:
     mode: str  # of checkpoints: "sync" or "async"
     surroundings: Any
     execution_id: str
+    blobs: BlobStore | None = None  # of the execution; only the outermost batch has it
     invocation: object = None  # of a batch of the handler's: what stops it at the latest, by identity
     owner: NestedOwner | None = None
     key: int = field(default_factory=lambda: next(_keys))
@@ -105,6 +107,7 @@ class ActiveRun:
     operations: set[str]  # the branch's own and all below it: what this worker may update
     pause_after: PauseAfter
     received: int = 0  # updates
+    files: dict[str, NewBlob] = field(default_factory=dict)  # given to it to write; by name
     nested: dict[int, PoolBatch] = field(default_factory=dict)  # undecided, by the worker's number
     detached: bool = False  # its batch was decided and lets it finish
     lent_seconds: float = 0.0  # in nested batches so far

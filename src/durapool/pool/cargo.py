@@ -7,6 +7,7 @@ a nested plan that a worker made; they are never loaded here.
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -14,7 +15,8 @@ from typing import Any, Protocol
 from durapool.exceptions import SerDesError
 from durapool.executors import ProcessExecutor
 from durapool.executors.base import BatchPlan
-from durapool.pickling import PROTOCOL, dump_function
+from durapool.pickling import APART, PROTOCOL, dump_function, dump_function_apart
+from durapool.pool.transfer import Crates, Part
 from durapool.pool.wire import WireError
 from durapool.records import OperationSubType
 from durapool.scope import Scope
@@ -48,15 +50,15 @@ class Cargo(Protocol):
         ...
 
     @property
-    def shared(self) -> bytes | None:
+    def shared(self) -> Part | None:
         """The function of a map."""
         ...
 
-    def function(self, index: int) -> bytes | None:
+    def function(self, index: int) -> Part | None:
         """The function of one branch of a parallel."""
         ...
 
-    def item(self, index: int) -> bytes | None:
+    def item(self, index: int) -> Part | None:
         """The item of one branch of a map."""
         ...
 
@@ -70,19 +72,28 @@ class LocalCargo:
 
     def __init__(self, plan: BatchPlan, scope: Scope) -> None:
         self._plan = plan
+        self._crates = Crates()
         settings = replace(scope.settings, executor=plan.executor)
         what = f"the configuration of {plan.name or plan.sub_type}"
         self.settings = dump_function((settings, plan.item_serdes), what)
-        self.shared = None if plan.shared is None else dump_function(plan.shared, f"the function of {_named(plan)}")
+        self.shared = None if plan.shared is None else self._packed(plan.shared, f"the function of {_named(plan)}")
 
-    def function(self, index: int) -> bytes | None:
+    def _packed(self, part: Any, what: str) -> Part:
+        """Pickled, with what is large in crates; whole where no segment can be had for them."""
+        pickled = dump_function_apart(part, what)
+        try:
+            return self._crates.pack(pickled)
+        except OSError:
+            return dump_function(part, what)
+
+    def function(self, index: int) -> Part | None:
         """See `Cargo.function`."""
         plan = self._plan
         if plan.functions is None:
             return None
-        return dump_function(plan.functions[index], f"branch {index} ({plan.branch_name(index)})")
+        return self._packed(plan.functions[index], f"branch {index} ({plan.branch_name(index)})")
 
-    def item(self, index: int) -> bytes | None:
+    def item(self, index: int) -> Part | None:
         """See `Cargo.item`."""
         plan = self._plan
         if plan.inputs is None:
@@ -91,9 +102,9 @@ class LocalCargo:
             item = plan.inputs[index]
         except Exception as error:  # the user's own sequence may raise anything
             raise SerDesError(f"the inputs of {_named(plan)} have no item {index}: {error!r}") from error
-        if type(item) in _SIMPLE:
+        if type(item) in _SIMPLE and sys.getsizeof(item) < APART:
             return pickle.dumps(item, PROTOCOL)
-        return dump_function(item, f"item {index} of {_named(plan)}")
+        return self._packed(item, f"item {index} of {_named(plan)}")
 
 
 def _named(plan: BatchPlan) -> str:
@@ -118,7 +129,7 @@ class ShippedCargo:
         return None if self.items is None else _part(self.items[index])
 
 
-def part_or_why(pickled: Callable[[int], bytes | None], index: int) -> bytes | str | None:
+def part_or_why(pickled: Callable[[int], Part | None], index: int) -> Part | str | None:
     """A part of a batch, or the text of the error for which it cannot be sent: it concerns that branch alone."""
     try:
         return pickled(index)

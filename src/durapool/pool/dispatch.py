@@ -21,6 +21,7 @@ from durapool.executors.base import Failed
 from durapool.pool.batches import BRISK, ActiveRun, PoolBatch
 from durapool.pool.messages import post_run
 from durapool.pool.supervisor import SupervisorGoneError
+from durapool.pool.transfer import Part
 from durapool.pool.workers import Worker
 from durapool.pool.workforce import Workforce
 
@@ -111,7 +112,7 @@ class Dispatcher:
         room = min(MOST_AHEAD, int(BRISK / max(batch.mean_seconds or 0.0, 1e-6)), len(worker.runs) - 1 + share)
         return room if self._most_branches is None else min(room, self._most_branches - worker.branches - 1)
 
-    def _give(self, worker: Worker, batch: PoolBatch, index: int, parts: tuple[bytes | None, bytes | None]) -> None:
+    def _give(self, worker: Worker, batch: PoolBatch, index: int, parts: tuple[Part | None, Part | None]) -> None:
         recorded = batch.open.recorded(index)
         plan = batch.open.plan
         branch_id = plan.branch_id(index)
@@ -151,7 +152,7 @@ class Dispatcher:
         if worker.runs:
             worker.runs[0].started = time.monotonic()
 
-    def _parts(self, batch: PoolBatch, index: int) -> tuple[bytes | None, bytes | None] | None:
+    def _parts(self, batch: PoolBatch, index: int) -> tuple[Part | None, Part | None] | None:
         """The pickled function and item of a branch; None where they cannot be pickled, which ends the branch."""
         try:
             return batch.cargo.function(index), batch.cargo.item(index)

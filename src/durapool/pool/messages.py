@@ -10,12 +10,13 @@ from durapool.executors.base import BranchOutcome, Crashed, Failed, Succeeded, S
 from durapool.pickling import load_value
 from durapool.pool.batches import ActiveRun
 from durapool.pool.logs import hand_over, warn_again
+from durapool.pool.transfer import Part, drop, keep, kept, shipped
 from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_update
 from durapool.pool.workers import Worker
 from durapool.records import ErrorObject, Operation
 
 
-def post_run(run: ActiveRun, recorded: list[Operation], function: bytes | None, item: bytes | None) -> None:
+def post_run(run: ActiveRun, recorded: list[Operation], function: Part | None, item: Part | None) -> None:
     """Queue a run for its worker, with what that worker does not know yet of its batch and surroundings.
 
     Args:
@@ -34,7 +35,7 @@ def post_run(run: ActiveRun, recorded: list[Operation], function: bytes | None, 
         worker.unready += 1
     if batch.key not in worker.known_batches:
         worker.known_batches.add(batch.key)
-        worker.post(Kind.BATCH, batch.key, batch.cargo.settings, batch.cargo.shared)
+        worker.post(Kind.BATCH, batch.key, batch.cargo.settings, shipped(worker, batch.key, batch.cargo.shared))
     plan, now = batch.open.plan, batch.open.view.now()
     ref = (
         run.branch_id,
@@ -45,14 +46,14 @@ def post_run(run: ActiveRun, recorded: list[Operation], function: bytes | None, 
         plan.flat,
     )
     rows = [pack_operation(operation, now) for operation in recorded]
+    parts = [shipped(worker, batch.key, part) for part in (function, item)]
     worker.permits += 1
     worker.post(
         Kind.RUN,
         run.number,
         batch.key,
         ref,
-        function,
-        item,
+        *parts,
         plan.total,
         rows,
         batch.mode,
@@ -72,6 +73,8 @@ def take_of_worker(worker: Worker, kind: Kind, body: list[Any]) -> bool:
             hand_over(worker, body[1])
         case Kind.WARNING:
             warn_again(worker, *body)
+        case Kind.DROPPED:
+            drop(worker, body[0])
         case _:
             return False
     return True
@@ -89,21 +92,23 @@ def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
         return  # the batch was decided without it: nothing of it is recorded any more
     for update in updates:
         run.admit(update)
+        keep(run, update.payload)
     try:
         run.batch.open.view.record_all(updates)
     except InvalidStateError as error:
         raise WireError(str(error)) from error
 
 
-def outcome_of(kind: Kind, body: list[Any]) -> BranchOutcome:
+def outcome_of(run: ActiveRun, kind: Kind, body: list[Any]) -> BranchOutcome:
     """What a terminal message of a worker says.
 
     Raises:
         WireError: it is none, or not well-formed.
+        StoreFailure: a large result cannot be kept.
     """
     match kind:
         case Kind.DONE:
-            return Succeeded(*unpack_result(body[2], body[3]))
+            return kept(run, Succeeded(*unpack_result(body[2], body[3])))
         case Kind.FAILED:
             return Failed(unpack_error(body[2]) or ErrorObject("an error without a message"))
         case Kind.SUSPENDED:

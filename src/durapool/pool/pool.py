@@ -36,6 +36,7 @@ from durapool.pool.losses import HeldLosses, lost_error, timeout_error
 from durapool.pool.machine import default_start_method, usable_cpus
 from durapool.pool.messages import outcome_of, seconds_of, stage_updates, take_of_worker
 from durapool.pool.supervisor import SupervisorLink
+from durapool.pool.transfer import give_file, shipped
 from durapool.pool.wire import Kind, WireError
 from durapool.pool.workers import Worker
 from durapool.pool.workforce import Loss, Workforce
@@ -311,10 +312,14 @@ class Pool:
             case Kind.SPAWN_BATCH:
                 self._spawn(run, body[1], body[2])
             case Kind.FETCH_INPUTS:
-                total = run.batch.open.plan.total
-                self._post(worker, Kind.INPUTS, body[1], [part_or_why(run.batch.cargo.item, i) for i in range(total)])
+                total, key = run.batch.open.plan.total, run.batch.key
+                items = [shipped(worker, key, part_or_why(run.batch.cargo.item, i)) for i in range(total)]
+                self._post(worker, Kind.INPUTS, body[1], items)
+            case Kind.NEW_FILE | Kind.OPEN_FILE:
+                run.batch.attempt(give_file, run, kind, body)
+                self._workforce.wants_to_send(worker)
             case _:
-                self._take_end(worker, run, outcome_of(kind, body), seconds_of(body))
+                self._take_end(worker, run, outcome_of(run, kind, body), seconds_of(body))
 
     def _take_end(self, worker: Worker, run: ActiveRun, outcome: BranchOutcome, seconds: float) -> None:
         self._dispatcher.next_in_line(worker)

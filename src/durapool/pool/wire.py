@@ -20,6 +20,7 @@ import msgpack
 
 from durapool.records import (
     Action,
+    BlobRef,
     ErrorObject,
     Operation,
     OperationStatus,
@@ -51,7 +52,7 @@ class Kind(IntEnum):
     # parent to worker
     SURROUNDINGS = 20  # cwd, sys.path, environment, levels of loggers {name: level}, filters of warnings
     BATCH = 21  # batch key, settings blob, shared function or nil
-    FORGET = 22  # batch key
+    FORGET = 22  # batch key; its segments go too
     RUN = 23  # see pool.cargo and worker.branch.run_message
     ACK = 24  # run, number of its updates that are committed
     NESTED_END = 25  # nested batch number, outcome
@@ -59,6 +60,10 @@ class Kind(IntEnum):
     INITIALIZE = 27  # pickled initializer
     GO = 28  # run: its outcome is taken in, the next run may begin
     EXIT = 29
+    SEGMENT = 30  # number, batch key; with a descriptor. Ahead of what lies in it
+    DROP = 31  # [numbers of segments] that nothing sent from now on lies in
+    FILE = 32  # token of the request, segment number or 0, name, synced; with a descriptor
+    NO_FILE = 33  # token of the request, why
     # worker to parent
     READY = 40  # pid
     UPDATES = 41  # run, [updates]
@@ -70,6 +75,9 @@ class Kind(IntEnum):
     FETCH_INPUTS = 47  # run, batch key
     LOG = 48  # run or nil, log record as a map
     SKIPPED = 50  # run: it was taken back before it began
+    NEW_FILE = 51  # run, token, bytes: a descriptor to write a large payload to
+    OPEN_FILE = 52  # run, token, blob name, its bytes: a descriptor to read it from
+    DROPPED = 53  # [numbers of segments] of which it has nothing mapped any more
     WARNING = 49  # text, [[module, class], ...] of the category and its bases, file name, line number, line or nil
 
 
@@ -199,7 +207,9 @@ def unpack_update(row: Any) -> Update:
         raise WireError(f"an update that is not well-formed: {problem!r}") from problem
     if not isinstance(identity, str) or _ID.fullmatch(identity) is None:
         raise WireError(f"an update with a bad operation id: {identity!r:.100}")
-    if not isinstance(payload, (str, bytes, type(None))):
+    if isinstance(payload, list):
+        update = update._replace(payload=unpack_ref(payload))
+    elif not isinstance(payload, (str, bytes, type(None))):
         raise WireError(f"an update of {identity} with a payload that is none")
     if not (
         isinstance(parent, _TEXT)
@@ -215,13 +225,33 @@ def unpack_update(row: Any) -> Update:
     return update
 
 
+def unpack_ref(row: list[Any]) -> BlobRef:
+    """The reference to a blob, which travels as an array.
+
+    Raises:
+        WireError: a field is missing or of another type.
+    """
+    match row:
+        case [str(name), int(size)] if _ID.fullmatch(name) and 0 < size < MAX_COUNT:
+            return BlobRef(name, size)
+        case _:
+            raise WireError(f"a payload of a type that is none: {row!r:.100}")
+
+
+def unpack_payload(payload: Any) -> Any:
+    """What a peer that is trusted has sent as a payload."""
+    return BlobRef(*payload) if isinstance(payload, list) else payload
+
+
 def unpack_result(payload: Any, summary: Any) -> tuple[Payload, str | None]:
     """What a branch returned, and what is recorded instead where that is too large.
 
     Raises:
         WireError: they are of other types.
     """
-    if not isinstance(payload, (str, bytes)) or not isinstance(summary, _TEXT):
+    if isinstance(payload, list):
+        payload = unpack_ref(payload)
+    if not isinstance(payload, (str, bytes, BlobRef)) or not isinstance(summary, _TEXT):
         raise WireError(f"a result of type {type(payload).__name__} with a summary of type {type(summary).__name__}")
     return payload, summary
 
@@ -256,7 +286,7 @@ def unpack_operation(row: list[Any], now: float) -> Operation:
         name=name,
         branch=branch,
         status=_STATUSES[status],
-        payload=payload,
+        payload=unpack_payload(payload),
         error=unpack_error(error),
         attempt=attempt,
         details=details,

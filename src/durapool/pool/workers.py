@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from durapool.pool.claims import Claims
 from durapool.pool.relay import LineRelay
+from durapool.pool.transfer import Enclosed
 from durapool.pool.wire import Decoder, Kind, pack
+from durapool.segments import Segment
 
 if TYPE_CHECKING:
     from durapool.pool.batches import ActiveRun
@@ -35,6 +37,7 @@ class Worker:
     known_batches: set[int] = field(default_factory=set)
     surroundings: Any = None
     warned: set[Any] = field(default_factory=set)  # warnings shown while it ran no branch
+    segments: dict[int, Segment] = field(default_factory=dict)  # it has them mapped, or may map them
     branches: int = 0
     initializer: bytes | None = None  # still to be sent, ahead of the first run
     unready: int = 1  # READYs still to come: when it has come up, and after the initializer
@@ -76,22 +79,23 @@ class Worker:
         while self.outgoing:
             data = self._next_to_send()
             try:
-                sent = self.link.send(data)
+                sent = data.send(self.link) if isinstance(data, Enclosed) else self.link.send(data)
             except BlockingIOError:
                 sent = 0
             except (BrokenPipeError, ConnectionResetError):
                 return True  # the end of the socket tells
             if sent < len(data):
-                self.outgoing.appendleft(memoryview(data)[sent:])  # the rest of a large message is not copied
+                # the rest of a large message is not copied; a descriptor goes with the first byte
+                self.outgoing.appendleft(memoryview(data)[sent:] if sent else data)
                 return False
         return True
 
     def _next_to_send(self) -> bytes | memoryview:
-        """Small messages go together, a large one by itself."""
-        if len(self.outgoing) == 1 or len(self.outgoing[0]) > SEND:
+        """Small messages go together; a large one by itself, and one with a descriptor."""
+        if len(self.outgoing) == 1 or not _is_small(self.outgoing[0]):
             return self.outgoing.popleft()
         small: list[bytes | memoryview] = []
-        while self.outgoing and len(self.outgoing[0]) <= SEND:
+        while self.outgoing and _is_small(self.outgoing[0]):
             small.append(self.outgoing.popleft())
         return b"".join(small)
 
@@ -127,7 +131,14 @@ class Worker:
 
     def close(self) -> None:
         """Release the descriptors."""
+        self.outgoing.clear()
+        self.segments.clear()
         self.link.close()
         self.claims.close()
         self.prints.close()
         self.errors.close()
+
+
+def _is_small(data: bytes | memoryview) -> bool:
+    """Whether it may go together with others."""
+    return len(data) <= SEND and not isinstance(data, Enclosed)

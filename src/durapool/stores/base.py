@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from durapool.records import ErrorObject, OperationStatus, Payload, Record
+
+if TYPE_CHECKING:
+    from durapool.blobs import BlobStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +121,13 @@ class Store(Protocol):
     def close(self) -> None:
         """Release files and descriptors."""
         ...
+
+
+def has_blobs(store: Store) -> bool:
+    """Whether large payloads are kept beside the records: a local store without a limit, that has a method for it."""
+    return store.local and store.payload_limit is None and hasattr(store, "blobs")
+
+
+def blobs_of(store: Store, execution_id: str) -> BlobStore | None:
+    """The blobs of an execution, by the store's method `blobs(execution_id)`; None for a store without."""
+    return store.blobs(execution_id) if has_blobs(store) else None  # type: ignore[attr-defined]  # optional in a store

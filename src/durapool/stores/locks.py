@@ -18,7 +18,7 @@ import stat
 import threading
 import time
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -55,8 +55,7 @@ _process_registry = Registry()
 os.register_at_fork(after_in_child=_process_registry.forget)
 
 
-@contextmanager
-def file_lock(folder: Path, execution_id: str) -> Iterator[None]:
+def file_lock(folder: Path, execution_id: str) -> AbstractContextManager[None]:
     """Hold the execution while the block runs.
 
     Args:
@@ -67,7 +66,13 @@ def file_lock(folder: Path, execution_id: str) -> Iterator[None]:
         ExecutionAlreadyRunningError: another holds it; names pid and host.
         StoreError: the lock file cannot be made or locked.
     """
-    name = lock_name(execution_id)
+    return stem_lock(folder, file_stem(execution_id), execution_id)
+
+
+@contextmanager
+def stem_lock(folder: Path, stem: str, execution_id: str) -> Iterator[None]:
+    """As `file_lock`, by the stem of the lock file; `execution_id` is for messages."""
+    name = f"{stem}.lock"
     try:
         key = (*_folder_identity(folder), name)
     except OSError as error:
@@ -85,10 +90,15 @@ def file_lock(folder: Path, execution_id: str) -> Iterator[None]:
             _process_registry.drop(key)
 
 
-def lock_name(execution_id: str) -> str:
-    """A file name for any id: what is readable of it, and a digest that tells all ids apart."""
+def file_stem(execution_id: str) -> str:
+    """The beginning of a file's name for any id: what is readable of it, and a digest that tells all ids apart."""
     raw = execution_id.encode("utf-8", "surrogatepass")
-    return f"{quote(raw, safe='')[:80]}-{blake2b(raw, digest_size=16).hexdigest()}.lock"
+    return f"{quote(raw, safe='')[:80]}-{blake2b(raw, digest_size=16).hexdigest()}"
+
+
+def lock_name(execution_id: str) -> str:
+    """The name of the lock file."""
+    return f"{file_stem(execution_id)}.lock"
 
 
 def _folder_identity(folder: Path) -> tuple[int, int]:

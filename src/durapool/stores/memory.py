@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
+from durapool.blobs import BlobStore
 from durapool.exceptions import ExecutionNotFoundError, StoreError
 from durapool.records import OperationStatus, Record
 from durapool.stores.base import ExecutionSummary, SignalRecord
 from durapool.stores.locks import Registry
+from durapool.stores.memory_blobs import MemoryBlobs
 from durapool.stores.rows import check_place, handler_of, status_changes
 
 
@@ -58,6 +60,7 @@ class MemoryStore:
         self.local = local
         self._guard = threading.Lock()
         self._executions: dict[str, _Execution] = {}
+        self._blobs: dict[str, MemoryBlobs] = {}
         self._held = Registry()
         self._closed = False
 
@@ -101,6 +104,14 @@ class MemoryStore:
             if (change := status_changes(records)) is not None:
                 found.status, found.ended_at = change
 
+    def blobs(self, execution_id: str) -> BlobStore:
+        """The large payloads of one execution."""
+        with self._opened():
+            found = self._blobs.get(execution_id)
+            if found is None:
+                found = self._blobs[execution_id] = MemoryBlobs()
+            return found
+
     def executions(self) -> list[ExecutionSummary]:
         """All, newest first."""
         with self._opened() as executions:
@@ -111,6 +122,7 @@ class MemoryStore:
     def delete(self, execution_id: str) -> None:
         """Forget an execution that does not run."""
         with self._hold(execution_id), self._opened() as executions:
+            self._blobs.pop(execution_id, None)
             if executions.pop(execution_id, None) is None:
                 raise unknown(execution_id, self.label)
 

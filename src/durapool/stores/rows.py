@@ -1,8 +1,8 @@
 """Records as rows: plain values in and out, no database here.
 
 A row is (place, at, the fields of Update in their order). Enums are stored as their text; error and details as msgpack.
-Text that is not valid Unicode (a lone surrogate of an odd file name, say) cannot be a TEXT value: such a record is
-packed whole into the payload column, and its operation_id is NULL.
+Text that is not valid Unicode (a lone surrogate of an odd file name, say) cannot be a TEXT value, and the reference to
+a blob is no value at all: such a record is packed whole into the payload column, and its operation_id is NULL.
 
 `place` is the execution's key and the record's seq in one integer. SQLite appends along an integer primary key faster
 than along two columns, and keeps rows of a few KiB on the page itself (measured: half the time at 1.5 KB a record).
@@ -20,6 +20,7 @@ from durapool.records import (
     DETAIL_HANDLER,
     STATUS_AFTER,
     Action,
+    BlobRef,
     ErrorObject,
     OperationStatus,
     OperationSubType,
@@ -39,6 +40,8 @@ COLUMNS = (
     "place INTEGER PRIMARY KEY, at REAL, operation_id TEXT, action TEXT, type TEXT, sub_type TEXT, parent_id TEXT, "
     "name TEXT, branch INTEGER, payload, error BLOB, attempt INTEGER, delay REAL, details BLOB"
 )
+
+_PAYLOAD = 9  # its place in a row
 
 _TEXT: dict[Any, str | None] = {
     None: None,
@@ -103,7 +106,7 @@ def value_text(value: str | bytes) -> str:
 def encode(key: int, records: Iterable[Record]) -> list[Row]:
     """The rows of the execution `key`. The hot path: about a quarter of a microsecond a record."""
     text, base = _TEXT, key * MAX_RECORDS
-    return [
+    rows = [
         (
             base + seq,
             at,
@@ -135,6 +138,7 @@ def encode(key: int, records: Iterable[Record]) -> list[Row]:
             details,
         ) in records
     ]
+    return [row if type(row[_PAYLOAD]) is not BlobRef else _packed_row(row) for row in rows]
 
 
 def encode_odd(key: int, records: Iterable[Record]) -> list[Row]:
@@ -152,6 +156,13 @@ def _packed_row(row: Row) -> Row:
     return (place, at, None, action, kind, *blank, pack(row[2:]), None, 0, None, None)
 
 
+def _unpacked_row(row: Row) -> Row:
+    fields = list(row[:2]) + unpack(row[_PAYLOAD])
+    if isinstance(fields[_PAYLOAD], list):
+        fields[_PAYLOAD] = BlobRef(*fields[_PAYLOAD])
+    return tuple(fields)
+
+
 def decode(rows: Iterable[Row]) -> Iterator[Record]:
     """Records from rows, about a microsecond each.
 
@@ -162,7 +173,7 @@ def decode(rows: Iterable[Row]) -> Iterator[Record]:
     actions, types, sub_types = _ACTIONS, _TYPES, _SUB_TYPES
     for row in rows:
         if row[2] is None:
-            row = (*row[:2], *unpack(row[9]))
+            row = _unpacked_row(row)
         (
             place,
             at,

@@ -2,6 +2,7 @@
 
     journal.db          executions, records, signals (mode 0600, as its -wal and -shm)
     journal.db-locks/   one lock file per running execution (mode 0700)
+    journal.db-blobs/   large payloads, see blobs.py (mode 0700)
 
 One connection, guarded by a lock; each write is one transaction. Processes may share the file: each execution has one
 writer (its lock), signals may come from anywhere.
@@ -22,6 +23,7 @@ from typing import Any, Literal
 from durapool.exceptions import StoreError, ValidationError
 from durapool.records import OperationStatus, Record
 from durapool.stores.base import ExecutionSummary, SignalRecord
+from durapool.stores.blobs import FileBlobs, sweep_deleted
 from durapool.stores.locks import file_lock
 from durapool.stores.medium import database_failure, open_database
 from durapool.stores.memory import unknown
@@ -87,8 +89,12 @@ class SQLiteStore:
             raise StoreError(f"{path!r} is not the path of a store: {error}.") from error
         self._guard = threading.Lock()
         self._closed_because = "it is closed: open it anew"
+        self._synced = synchronous == "FULL"
         self._connection: sqlite3.Connection | None = open_database(self.path, synchronous, busy_timeout)
         _open_stores.add(self)
+        if self._blob_folder.is_dir():
+            ids = [value_text(name) for (name,) in self._query("SELECT id FROM executions")]
+            sweep_deleted(self._blob_folder, self._lock_folder, ids)
 
     @property
     def label(self) -> str:
@@ -99,7 +105,19 @@ class SQLiteStore:
         """Hold the execution for this run."""
         with self._guard:
             self._opened()
-        return file_lock(self.path.with_name(f"{self.path.name}-locks"), execution_id)
+        return file_lock(self._lock_folder, execution_id)
+
+    @property
+    def _lock_folder(self) -> Path:
+        return self.path.with_name(f"{self.path.name}-locks")
+
+    @property
+    def _blob_folder(self) -> Path:
+        return self.path.with_name(f"{self.path.name}-blobs")
+
+    def blobs(self, execution_id: str) -> FileBlobs:
+        """The large payloads of one execution."""
+        return FileBlobs(self._blob_folder, execution_id, self._synced)
 
     def find(self, execution_id: str) -> ExecutionSummary | None:
         """The summary of one execution, or None if it is unknown."""
@@ -173,12 +191,14 @@ class SQLiteStore:
 
     def delete(self, execution_id: str) -> None:
         """Forget an execution that does not run."""
-        with self.lock(execution_id), self._transaction() as connection:
-            key = self._key_of(connection, execution_id)
-            places = (key * MAX_RECORDS, (key + 1) * MAX_RECORDS)
-            connection.execute("DELETE FROM records WHERE place >= ? AND place < ?", places)
-            connection.execute("DELETE FROM signals WHERE execution = ?", (key,))
-            connection.execute("DELETE FROM executions WHERE key = ?", (key,))
+        with self.lock(execution_id):
+            with self._transaction() as connection:
+                key = self._key_of(connection, execution_id)
+                places = (key * MAX_RECORDS, (key + 1) * MAX_RECORDS)
+                connection.execute("DELETE FROM records WHERE place >= ? AND place < ?", places)
+                connection.execute("DELETE FROM signals WHERE execution = ?", (key,))
+                connection.execute("DELETE FROM executions WHERE key = ?", (key,))
+            self.blobs(execution_id).remove()
 
     def post(self, execution_id: str, signal: SignalRecord) -> None:
         """Leave a signal for the execution. Raises ExecutionNotFoundError."""

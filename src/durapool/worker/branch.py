@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, overload
 
-from durapool.exceptions import SerDesError
-from durapool.executors.base import BranchOutcome, Failed
+from durapool.exceptions import SerDesError, StoreFailure
+from durapool.executors.base import BranchOutcome, Crashed, Failed
 from durapool.operations.child import BranchRef, run_branch
 from durapool.pausing import PauseAfter
 from durapool.pickling import load_function
@@ -19,13 +19,14 @@ from durapool.scope import Scope
 from durapool.worker.channel import Channel
 from durapool.worker.journal import StreamedJournal
 from durapool.worker.nested import NestedExecutors
+from durapool.worker.transfer import WorkerBlobs
 
 
 class WorkerBatch:
     """What the branches of a batch have in common. The function of a map is kept as bytes: each branch loads its own,
     so that nothing leaks from branch to branch."""
 
-    def __init__(self, key: int, settings: bytes, shared: bytes | None) -> None:
+    def __init__(self, key: int, settings: bytes, shared: bytes | list[Any] | None) -> None:
         self.key = key
         self.shared = shared
         self.problem: BaseException | None = None
@@ -42,8 +43,8 @@ class Run:
     number: int
     batch: WorkerBatch
     ref: BranchRef
-    function: bytes | None  # of a branch of a parallel
-    item: bytes | None  # of a branch of a map
+    function: bytes | list[Any] | None  # of a branch of a parallel
+    item: bytes | list[Any] | None  # of a branch of a map
     total: int
     recorded: list[list[Any]]
     mode: str
@@ -78,21 +79,30 @@ class Run:
             problem.__cause__ = error
             return Failed(error_of(problem, local=True))
         after_loading()
+        blobs = WorkerBlobs(channel, journal) if self.batch.settings.blobs else None
         scope = Scope(
             settings=self.batch.settings,
             journal=journal,
             executor_for=NestedExecutors(channel, journal).executor_for,
             label=label,
             branch=self.ref.index if self.ref.flat else None,
+            blobs=blobs,
         )
-        return run_branch(function, self.ref, scope, self.batch.item_serdes)
+        try:
+            return run_branch(function, self.ref, scope, self.batch.item_serdes)
+        except StoreFailure as failure:
+            return Crashed(failure)
+        finally:
+            if blobs is not None:
+                blobs.close()
 
     def _function(self, channel: Channel, journal: StreamedJournal) -> Callable[[Any], Any]:
+        load = channel.arrivals.load
         if self.function is not None:
-            function: Callable[[Any], Any] = load_function(self.function)
+            function: Callable[[Any], Any] = load(self.function)
             return function
-        shared = load_function(self.batch.shared or b"")
-        item = load_function(self.item or b"")
+        shared = load(self.batch.shared or b"")
+        item = load(self.item or b"")
         inputs = RemoteInputs(channel, journal, self.batch.key, self.total)
         return lambda ctx: shared(ctx, item, self.ref.index, inputs)
 
@@ -142,10 +152,10 @@ class RemoteInputs(Sequence[Any]):
             item = self._fetch()[position]
             if isinstance(item, str):
                 raise SerDesError(item)
-            self._loaded[position] = load_function(item)
+            self._loaded[position] = self._channel.arrivals.load(item)
         return self._loaded[position]
 
-    def _fetch(self) -> list[bytes | str]:
+    def _fetch(self) -> list[bytes | list[Any] | str]:
         inputs, batch = self._channel.inputs, self._batch
         if batch not in inputs:
             self._journal.ask(Kind.FETCH_INPUTS, batch)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from durapool.pool.wire import Decoder, Kind, pack
+from durapool.worker.transfer import Arrivals, receive
 
 RECEIVE = 64 * 1024  # bytes asked of one recv; above 128 KiB malloc maps fresh pages each time, at 12 us a call
 AWAKE = 0.0003  # seconds that a thread looks for an answer before it sleeps
@@ -40,7 +41,8 @@ class Channel:
         self.acknowledged = 0  # updates of it
         self.taken_in = 0  # the last run whose outcome the parent has taken in and told so
         self.nested_ends: dict[int, list[Any]] = {}
-        self.inputs: dict[int, list[bytes | str]] = {}  # text says why an item cannot be sent
+        self.inputs: dict[int, list[bytes | list[Any] | str]] = {}  # text says why an item cannot be sent
+        self.arrivals = Arrivals()
 
     def send(self, kind: Kind, *body: Any) -> None:
         """Send one message whole. The parent always reads, so this never waits for long."""
@@ -80,20 +82,21 @@ class Channel:
         self._reading = True
         self._changed.release()
         try:
-            data = self._receive()
+            data, descriptors = self._receive()
         except ConnectionResetError:
-            data = b""
+            data, descriptors = b"", []
         finally:
             self._changed.acquire()
             self._reading = False
             self._changed.notify_all()
         if not data:
             raise ParentGoneError
+        self.arrivals.arrive(descriptors)
         for kind, body in self._decoder.feed(data):
             self._take(kind, body)
 
-    def _receive(self) -> bytes:
-        """What the parent has sent; waits for it, at first without sleeping.
+    def _receive(self) -> tuple[bytes, list[int]]:
+        """What the parent has sent, and the descriptors with it; waits for it, at first without sleeping.
 
         An answer mostly comes at once, and a process that has gone to sleep is woken late, at the parent's cost: tens
         of us in a virtual machine. Whoever else wants this CPU gets it at every look.
@@ -101,10 +104,10 @@ class Channel:
         awake_until = time.perf_counter() + AWAKE
         while True:
             try:
-                return self._link.recv(RECEIVE, socket.MSG_DONTWAIT)
+                return receive(self._link, RECEIVE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 if time.perf_counter() > awake_until:
-                    return self._link.recv(RECEIVE)
+                    return receive(self._link, RECEIVE)
                 os.sched_yield()
 
     def _take(self, kind: Kind, body: list[Any]) -> None:
@@ -118,6 +121,8 @@ class Channel:
                 self.nested_ends[body[0]] = body[1]
             case Kind.INPUTS:
                 self.inputs[body[0]] = body[1]
+            case Kind.SEGMENT | Kind.FILE | Kind.NO_FILE:
+                self.arrivals.take(kind, body)
             case _:
                 self.orders.append((kind, body))
 
@@ -132,8 +137,14 @@ class Channel:
 
     def next_order(self) -> tuple[Kind, list[Any]]:
         """The next thing to do; waits for it."""
+        self.tell_dropped()
         self.wait(lambda: bool(self.orders))
         return self.orders.popleft()
+
+    def tell_dropped(self) -> None:
+        """Let the parent write the segments again that are not in use here any more."""
+        if dropped := self.arrivals.dropped():
+            self.send(Kind.DROPPED, dropped)
 
     def close_for_fork(self) -> None:
         """In a process that user code forked: it must not speak on this socket."""

@@ -62,6 +62,9 @@ def serve(link: int, permits: int) -> None:
                 case Kind.FORGET:
                     batches.pop(body[0], None)
                     channel.inputs.pop(body[0], None)
+                    channel.arrivals.forget(body[0])
+                case Kind.DROP:
+                    channel.arrivals.drop(body[0])
                 case Kind.SURROUNDINGS:
                     surroundings.follow(*body)
                 case Kind.INITIALIZE:
@@ -105,6 +108,7 @@ def run_one(channel: Channel, run: Run, broken: ErrorObject | None, forwarding: 
     outcome = run.execute(channel, journal, forwarding.after_loading) if broken is None else Failed(broken)
     flush_prints()
     seconds = time.perf_counter() - began
+    channel.tell_dropped()
     try:
         send_outcome(channel, journal, run, seconds, outcome)
     except ParentGoneError:

@@ -14,7 +14,7 @@ from durapool.exceptions import ExecutionError, SerDesError
 from durapool.executors import ExecutorSpec, ProcessExecutor, ThreadExecutor, parse_executor
 from durapool.executors.base import BatchOutcome, BatchPlan, Decided, Executor, ItemRecord, Suspended
 from durapool.pickling import dump_function
-from durapool.pool.wire import Kind, unpack_error
+from durapool.pool.wire import Kind, unpack_error, unpack_payload
 from durapool.results import BatchItemStatus, CompletionReason
 from durapool.scope import Scope
 from durapool.worker.channel import Channel
@@ -98,7 +98,7 @@ def _outcome(end: list[Any]) -> BatchOutcome:
             return Suspended(frozenset(waiting_on))
         case ["decided", reason, rows]:
             items = [
-                ItemRecord(index, BatchItemStatus(status), payload, unpack_error(error))
+                ItemRecord(index, BatchItemStatus(status), unpack_payload(payload), unpack_error(error))
                 for index, status, payload, error in rows
             ]
             return Decided(CompletionReason(reason), items)
