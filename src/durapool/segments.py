@@ -19,7 +19,7 @@ import resource
 import tempfile
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 KEPT_BYTES = 256 << 20  # of segments that wait to be written again
@@ -136,26 +136,62 @@ def write_parts(descriptor: int, parts: Sequence[memoryview]) -> None:
 def map_private(descriptor: int, size: int, owner: object) -> memoryview:
     """The first `size` bytes of a file, private and writable; `owner` is kept until they are unmapped.
 
+    Raises:
+        OSError: there is no memory for it.
+    """
+    return view(pages(descriptor, size), size, unmap, owner)
+
+
+def pages(descriptor: int, size: int) -> int:
+    """Map a file privately; the address.
+
     By the C library's mmap: Python's own keeps a descriptor for each mapping, and a thousand arrays are not rare.
-    Nothing is unmapped at the end of the interpreter, where others may still look into it.
 
     Raises:
         OSError: there is no memory for it.
     """
-    library = _libc()
-    address = library.mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, descriptor, 0)
+    address = _libc().mmap(None, size, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE, descriptor, 0)
     if address == _FAILED:
         code = ctypes.get_errno()
         raise OSError(code, f"{size} bytes cannot be mapped: {os.strerror(code)}")
+    return int(address)
+
+
+def view(address: int, size: int, then: Callable[[int, int, Any], None], owner: object) -> memoryview:
+    """What is mapped there. When nobody looks any more, `then(address, size, owner)` is called.
+
+    Not at the end of the interpreter, where others may still look into it.
+    """
     mapped = (ctypes.c_char * size).from_address(address)
-    weakref.finalize(mapped, _unmap, address, size, owner).atexit = False
+    weakref.finalize(mapped, then, address, size, owner).atexit = False
     return memoryview(mapped).cast("B")
 
 
-def _unmap(address: int, size: int, owner: object) -> None:  # noqa: ARG001  # the owner is let go with the arguments
+def unmap(address: int, size: int, owner: object) -> None:  # noqa: ARG001  # the owner is let go with the arguments
+    """Give a mapping back."""
     _libc().munmap(address, size)
 
 
+def is_untouched(address: int, size: int) -> bool:
+    """Whether nothing was ever written into a private mapping. False where the kernel does not tell."""
+    first, behind = address // mmap.PAGESIZE, -(-(address + size) // mmap.PAGESIZE)
+    try:
+        descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        entries = os.pread(descriptor, (behind - first) * _ENTRY, first * _ENTRY)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    tops = set(entries[_ENTRY - 1 :: _ENTRY])  # the byte of each page's entry that has its flags
+    return len(entries) == (behind - first) * _ENTRY and all(top & _OF_FILE or not top & _IN_USE for top in tops)
+
+
+_ENTRY = 8  # bytes for a page, see proc_pid_pagemap(5)
+_OF_FILE = 1 << 5
+_IN_USE = 3 << 6  # present, or swapped out
 _FAILED = ctypes.c_void_p(-1).value
 _library: Any = None
 
