@@ -98,7 +98,8 @@ class BlobStore(Blobs, Protocol):
         """The blob was written: name it for good.
 
         Raises:
-            StoreError: that failed, or it does not have so many bytes.
+            StoreError: that failed.
+            ValueError: it does not have so many bytes.
         """
         ...
 

@@ -21,6 +21,7 @@ from durapool.commits import CommitLog, Mode
 from durapool.exceptions import InvalidStateError, OrphanedBranch, StoreError, StoreFailure
 from durapool.leases import LeasedJournal
 from durapool.records import (
+    DETAIL_BLOBS,
     Action,
     BlobRef,
     ErrorObject,
@@ -92,6 +93,8 @@ class Journal:
             operation.apply(record)
             if type(update[7]) is BlobRef:
                 blobs.add(update[7].name)
+            if update[11]:
+                blobs.update(update[11].get(DETAIL_BLOBS, ()))
         if self.blobs is not None:
             self.blobs.sweep(blobs)
         if seq:

@@ -191,6 +191,7 @@ class Update(NamedTuple):
 
 
 DETAIL_TOTAL = "total"  # START of a batch: how many branches were given
+DETAIL_BLOBS = "blobs"  # SUCCEED of a FLAT batch: the names of the blobs that its payload refers to
 DETAIL_REPLAY_CHILDREN = "replay_children"  # SUCCEED: the payload is a summary, rebuild by replaying the children
 DETAIL_HEARTBEAT = "heartbeat"  # START of a CALLBACK: heartbeat timeout in seconds
 DETAIL_CALLBACK_ID = "callback_id"  # START of a CALLBACK

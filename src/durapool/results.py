@@ -49,7 +49,7 @@ class BatchItem(Generic[R]):
         42
     """
 
-    __slots__ = ("_error", "_index", "_load", "_result", "_status")
+    __slots__ = ("_error", "_index", "_load", "_passing", "_result", "_status")
     __match_args__ = ("index", "status", "result", "error")
 
     def __init__(
@@ -64,6 +64,7 @@ class BatchItem(Generic[R]):
         self._result = result
         self._error = error
         self._load: Callable[[], R] | None = None
+        self._passing: tuple[type, ...] = ()  # results of these types are not kept
 
     @classmethod
     def lazy(cls, index: int, load: Callable[[], R]) -> BatchItem[R]:
@@ -74,6 +75,17 @@ class BatchItem(Generic[R]):
         """
         item = cls(index, BatchItemStatus.SUCCEEDED)
         item._load = load
+        return item
+
+    @classmethod
+    def large(cls, index: int, load: Callable[[], R]) -> BatchItem[R]:
+        """As `lazy`, for a result that is kept outside of memory: bytes and text are loaded each time they are read.
+
+        They cannot change, so nobody sees a difference, and going through a batch of them takes the memory of one.
+        Arrays are mapped, and take memory only where they are written to.
+        """
+        item = cls.lazy(index, load)
+        item._passing = (bytes, str)
         return item
 
     @property
@@ -93,7 +105,7 @@ class BatchItem(Generic[R]):
 
     @property
     def result(self) -> R | None:
-        """What the branch returned; None where it did not succeed.
+        """What the branch returned; None where it did not succeed. Loaded when it is first asked for.
 
         Raises:
             SerDesError: the recorded result cannot be read back.
@@ -101,6 +113,8 @@ class BatchItem(Generic[R]):
         load = self._load
         if load is not None:
             loaded = load()
+            if type(loaded) in self._passing:
+                return loaded
             with _publishing:
                 if self._load is not None:
                     self._result = loaded

@@ -25,9 +25,11 @@ from durapool.operations.checks import check_branches, check_completion, check_f
 from durapool.operations.child import BranchRef, make_summary, run_branch_again
 from durapool.operations.replay import Call, describe, size_of
 from durapool.records import (
+    DETAIL_BLOBS,
     DETAIL_REPLAY_CHILDREN,
     DETAIL_TOTAL,
     Action,
+    BlobRef,
     ErrorObject,
     Operation,
     OperationStatus,
@@ -191,13 +193,18 @@ class _Batch:
             payload = encode_flat(outline, items) if self.plan.flat else encode(outline)
             is_too_large = limit is not None and size_of(payload) + sum(map(_size, items)) > limit
         if not is_too_large:
-            return result, payload, None
+            return result, payload, self._blobs_of(items)
         generator = self.config.summary_generator
         if generator is None:
             summary = _summary(self.plan, summarised)
         else:
             summary = make_summary(generator, summarised, self.what)
         return result, summary, {DETAIL_REPLAY_CHILDREN: True, **outline.to_dict()}
+
+    def _blobs_of(self, items: Sequence[ItemRecord]) -> dict[str, Any] | None:
+        """The details that name the blobs of a FLAT batch, which no record of its branches does."""
+        names = [item.payload.name for item in items if self.plan.flat and isinstance(item.payload, BlobRef)]
+        return {DETAIL_BLOBS: names} if names else None
 
     def rebuild(self, recorded: Operation) -> BatchResult[Any]:
         """The result of a finished batch, from the records."""
@@ -279,7 +286,8 @@ class _Batch:
         plan = self.plan
         what = f"the result of branch {item.index} of {self.what}"
         scope = self.call.scope
-        return BatchItem.lazy(
+        make = BatchItem.large if isinstance(item.payload, BlobRef) else BatchItem.lazy
+        return make(
             item.index,
             partial(
                 load, item.payload, plan.item_serdes, scope.settings, plan.branch_id(item.index), what, scope.blobs

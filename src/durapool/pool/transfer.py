@@ -239,7 +239,7 @@ def keep(run: ActiveRun, payload: Payload | None) -> None:
     """What a run refers to is there for good before the record is: name the blob that it has written.
 
     Raises:
-        WireError: it was not given to this run, and is none of the execution's.
+        WireError: it was not given to this run and is none of the execution's, or it was not written whole.
         StoreFailure: it cannot be kept.
     """
     if not isinstance(payload, BlobRef):
@@ -251,6 +251,8 @@ def keep(run: ActiveRun, payload: Payload | None) -> None:
     if blob is not None:
         try:
             blobs.keep(blob, payload.size)
+        except ValueError as error:
+            raise WireError(str(error)) from error
         except StoreError as error:
             raise StoreFailure(error) from error
 

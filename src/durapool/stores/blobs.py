@@ -138,7 +138,7 @@ class FileBlobs:
         assert isinstance(blob, FileBlob)
         written = os.fstat(blob.source.descriptor).st_size
         if written != size:
-            raise StoreError(f"a blob of {size} bytes for {self._folder} has {written}: it was not written whole.")
+            raise ValueError(f"a blob of {size} bytes has {written}")
         try:
             blob.link(self._path(blob.name))
             if self.synced:

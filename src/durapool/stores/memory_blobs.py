@@ -78,7 +78,7 @@ class MemoryBlobs:
         """See `BlobStore.keep`."""
         assert isinstance(blob, MemoryBlob)
         if os.fstat(blob.source.descriptor).st_size < size:
-            raise StoreError(f"a blob of {size} bytes was not written whole.")
+            raise ValueError(f"a blob of {size} bytes has less")
         self._kept[blob.name] = bytes(blob.source.map(size)) if segments.are_scarce() else blob.source
         return BlobRef(blob.name, size)
 
