@@ -159,6 +159,29 @@ def logs_what_is_no_record(it: Culprit) -> None:
     it.say(Kind.LOG, it.run, 7)
 
 
+def refers_to_a_blob_that_it_has_not_written(it: Culprit) -> None:
+    it.say(Kind.DONE, it.run, ["0" * 32, 1000], None)
+
+
+def refers_to_a_file_by_a_path(it: Culprit) -> None:
+    it.say(Kind.DONE, it.run, ["../../etc/passwd", 1000], None)
+
+
+def says_that_it_has_written_more_than_it_has(it: Culprit) -> None:
+    it.say(Kind.NEW_FILE, it.run, 1, 1000)
+    files = it.channel.arrivals.files
+    it.channel.wait(lambda: 1 in files)
+    it.say(Kind.DONE, it.run, [files[1].name, 1 << 40], None)
+
+
+def asks_for_a_file_of_no_size(it: Culprit) -> None:
+    it.say(Kind.NEW_FILE, it.run, 1, -1)
+
+
+def has_dropped_what_is_no_segment(it: Culprit) -> None:
+    it.say(Kind.DROPPED, [[1]])
+
+
 def sends_fields_of_other_types(field: str, value: object):
     def culprit(it: Culprit) -> None:
         update = Update(child_id(it.own.id, 7), Action.START, OperationType.STEP, OperationSubType.STEP, it.own.id)
@@ -190,6 +213,11 @@ CULPRITS = [
     speaks_as_the_supervisor,
     nests_a_batch_under_another_branch,
     logs_what_is_no_record,
+    refers_to_a_blob_that_it_has_not_written,
+    refers_to_a_file_by_a_path,
+    says_that_it_has_written_more_than_it_has,
+    asks_for_a_file_of_no_size,
+    has_dropped_what_is_no_segment,
     sends_fields_of_other_types("name", 7),
     sends_fields_of_other_types("branch", "seven"),
     sends_fields_of_other_types("attempt", 2**64 - 1),

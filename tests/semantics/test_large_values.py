@@ -239,10 +239,10 @@ def test_a_blob_that_is_gone_is_told_and_not_taken_for_a_result(executor: str, t
     store = SQLiteStore(tmp_path / "journal.db")
 
     def handler(event, context):
-        found = context.parallel([lambda ctx: numpy.ones(BYTES)], config=all_completed).get_results()
+        result = context.parallel([lambda ctx: numpy.ones(BYTES)], config=all_completed)
         for file in (tmp_path / "journal.db-blobs").glob("*/*"):
             file.unlink()
-        return found[0].sum()
+        return result.get_results()[0].sum()
 
     all_completed = ParallelConfig(completion_config=CompletionConfig.all_completed())
     with pytest.raises(ExecutionFailedError, match=r"result of branch 0 .* its blob .* cannot be opened"):
