@@ -268,6 +268,12 @@ def kept(run: ActiveRun, result: Succeeded) -> Succeeded | Crashed:
 
 
 def drop(worker: Worker, numbers: list[Any]) -> None:
-    """A worker has nothing of these segments any more."""
+    """A worker has nothing of these segments any more.
+
+    Raises:
+        WireError: it was never sent one of them.
+    """
     for number in numbers:
-        worker.segments.pop(number, None)
+        if number not in worker.segments:
+            raise WireError(f"that it has dropped segment {number!r:.100}, which it was not sent")
+        del worker.segments[number]
