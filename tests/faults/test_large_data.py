@@ -96,6 +96,35 @@ def test_what_a_branch_keeps_of_an_array_stays_as_it_was() -> None:
     assert run(handler, workers=1) == [[float(n) for n in range(last + 1)] for last in range(10)]
 
 
+def test_what_every_branch_needs_outlasts_what_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "SHARED_BYTES", COUNT)
+    captured = numpy.arange(COUNT)
+
+    def handler(event, context):
+        def branch(ctx, item, index, inputs):
+            some = [inputs[i][0] for i in range(index % 3, len(inputs), 5)]
+            return [float(captured[index]), float(item[1]), [float(each) for each in some]]
+
+        items = [numpy.full(COUNT, float(n)) for n in range(15)]
+        return [successes(context.map(items, branch)), successes(context.map(items, branch))]
+
+    wanted = [[float(n), float(n), [float(i) for i in range(n % 3, 15, 5)]] for n in range(15)]
+    assert run(handler) == [wanted, wanted]
+
+
+def test_a_branch_may_capture_more_than_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "SHARED_BYTES", COUNT)
+    arrays = [numpy.full(COUNT, float(n)) for n in range(4)]
+
+    def handler(event, context):
+        alone = [lambda ctx, one=one: float(one.sum()) for one in arrays]
+        together = [lambda ctx, a=arrays[:n], n=n: float(sum(one[0] for one in a)) for n in (4, 3, 4)]
+        return successes(context.parallel([*alone, *together, *alone]))
+
+    sums = [COUNT * float(n) for n in range(4)]
+    assert run(handler, workers=1) == [*sums, 6.0, 3.0, 6.0, *sums]
+
+
 def test_segments_of_items_are_written_again_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "SHARED_BYTES", 2 * COUNT * 8)
     most = 0
@@ -109,14 +138,14 @@ def test_segments_of_items_are_written_again_and_bounded(monkeypatch: pytest.Mon
                 most = max(most, len(segments._live))
                 return numpy.full(COUNT, float(index))
 
-        inputs = Items([None] * 60)
+        inputs = Items([None] * 120)
         plan = context.map(inputs, lambda ctx, item, index, all_: float(item[-1]))
         return successes(plan)
 
     before = len(segments._live)
-    results = run(handler)
-    assert len(results) == 60
-    assert most - before <= 10
+    results = run(handler, workers=1)
+    assert results == [float(n) for n in range(120)]
+    assert most - before <= 24  # two that are remembered, and what a line holds
     wait_until(lambda: not the_pool().pool.turn() and len(segments._live) <= before)
 
 

@@ -10,12 +10,13 @@ import pickle
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 from durapool.exceptions import SerDesError
 from durapool.executors import ProcessExecutor
 from durapool.executors.base import BatchPlan
-from durapool.pickling import APART, PROTOCOL, dump_function, dump_function_apart
+from durapool.pickling import APART, PROTOCOL, Pickled, dump_function, dump_function_apart
 from durapool.pool.transfer import Crates, Part
 from durapool.pool.wire import WireError
 from durapool.records import OperationSubType
@@ -62,6 +63,10 @@ class Cargo(Protocol):
         """The item of one branch of a map."""
         ...
 
+    def items(self) -> Sequence[Part | str]:
+        """All items of a map; text says why one cannot be sent."""
+        ...
+
 
 class LocalCargo:
     """Of a plan made in this process. All but `function` and `item` is pickled at once.
@@ -76,39 +81,52 @@ class LocalCargo:
         settings = replace(scope.settings, executor=plan.executor)
         what = f"the configuration of {plan.name or plan.sub_type}"
         self.settings = dump_function((settings, plan.item_serdes), what)
-        self.shared = None if plan.shared is None else self._packed(plan.shared, f"the function of {_named(plan)}")
-
-    def _packed(self, part: Any, what: str) -> Part:
-        """Pickled, with what is large in crates; whole where no segment can be had for them."""
-        pickled = dump_function_apart(part, what)
-        try:
-            return self._crates.pack(pickled)
-        except OSError:
-            return dump_function(part, what)
+        what = f"the function of {_named(plan)}"
+        self.shared = None if plan.shared is None else _packed(self._crates.pack_for_all, plan.shared, what)
+        self._items: list[Part | str] | None = None
 
     def function(self, index: int) -> Part | None:
         """See `Cargo.function`."""
         plan = self._plan
         if plan.functions is None:
             return None
-        return self._packed(plan.functions[index], f"branch {index} ({plan.branch_name(index)})")
+        return _packed(self._crates.pack, plan.functions[index], f"branch {index} ({plan.branch_name(index)})")
 
     def item(self, index: int) -> Part | None:
         """See `Cargo.item`."""
-        plan = self._plan
-        if plan.inputs is None:
-            return None
+        return None if self._plan.inputs is None else self._item(index, self._crates.pack)
+
+    def items(self) -> list[Part | str]:
+        """See `Cargo.items`."""
+        if self._items is None:
+            # any branch may load them, at any time
+            pack = self._crates.pack_for_all
+            self._items = [_part_or_why(partial(self._item, index, pack)) for index in range(self._plan.total)]
+        return self._items
+
+    def _item(self, index: int, pack: Callable[[Pickled], Part]) -> Part:
+        inputs = self._plan.inputs
+        assert inputs is not None
         try:
-            item = plan.inputs[index]
+            item = inputs[index]
         except Exception as error:  # the user's own sequence may raise anything
-            raise SerDesError(f"the inputs of {_named(plan)} have no item {index}: {error!r}") from error
+            raise SerDesError(f"the inputs of {_named(self._plan)} have no item {index}: {error!r}") from error
         if type(item) in _SIMPLE and sys.getsizeof(item) < APART:
             return pickle.dumps(item, PROTOCOL)
-        return self._packed(item, f"item {index} of {_named(plan)}")
+        return _packed(pack, item, f"item {index} of {_named(self._plan)}")
 
 
 def _named(plan: BatchPlan) -> str:
     return plan.name or "the map"
+
+
+def _packed(pack: Callable[[Pickled], Part], part: Any, what: str) -> Part:
+    """Pickled, with what is large in crates; whole where no segment can be had for them."""
+    pickled = dump_function_apart(part, what)
+    try:
+        return pack(pickled)
+    except OSError:
+        return dump_function(part, what)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +136,7 @@ class ShippedCargo:
     settings: bytes
     shared: bytes | None
     functions: Sequence[bytes | str] | None  # text says why a part could not be pickled
-    items: Sequence[bytes | str] | None
+    parts: Sequence[bytes | str] | None  # the items of a map
 
     def function(self, index: int) -> bytes | None:
         """See `Cargo.function`."""
@@ -126,13 +144,17 @@ class ShippedCargo:
 
     def item(self, index: int) -> bytes | None:
         """See `Cargo.item`."""
-        return None if self.items is None else _part(self.items[index])
+        return None if self.parts is None else _part(self.parts[index])
+
+    def items(self) -> Sequence[Part | str]:
+        """See `Cargo.items`."""
+        return self.parts or ()
 
 
-def part_or_why(pickled: Callable[[int], Part | None], index: int) -> Part | str | None:
+def _part_or_why(pickled: Callable[[], Part]) -> Part | str:
     """A part of a batch, or the text of the error for which it cannot be sent: it concerns that branch alone."""
     try:
-        return pickled(index)
+        return pickled()
     except SerDesError as error:
         return str(error)
 
@@ -169,7 +191,7 @@ def unpack_plan(body: Any, executor: ProcessExecutor) -> tuple[BatchPlan, Shippe
             executor=executor,
         )
         cargo = ShippedCargo(body["settings"], body["shared"], body["functions"], body["items"])
-        parts = names, cargo.items if cargo.functions is None else cargo.functions
+        parts = names, cargo.parts if cargo.functions is None else cargo.functions
         if any(part is None or len(part) != plan.total for part in parts):
             raise ValueError(f"it does not have {plan.total} names and branches")
         return plan, cargo, Limits(*body["limits"])

@@ -84,7 +84,7 @@ class Dispatcher:
             if run is None or run.lent or run.detached or worker.stale or not worker.ready:
                 continue
             batch = run.batch
-            if batch.depth != depth or not batch.is_brisk or batch.open.decided:
+            if batch.depth != depth or not batch.is_brisk or batch.open.decided or worker.is_laden:
                 continue
             room, waiting = self._room_ahead(worker, batch), len(worker.runs) - 1
             if waiting > room // 2:

@@ -30,7 +30,7 @@ from durapool.executors.open_batch import OpenBatch
 from durapool.pausing import pauses
 from durapool.pickling import dump_function
 from durapool.pool.batches import ActiveRun, PoolBatch, nested_batch, overdue, pack_outcome, waits
-from durapool.pool.cargo import part_or_why, unpack_plan
+from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import HeldLosses, lost_error, timeout_error
 from durapool.pool.machine import default_start_method, usable_cpus
@@ -312,8 +312,7 @@ class Pool:
             case Kind.SPAWN_BATCH:
                 self._spawn(run, body[1], body[2])
             case Kind.FETCH_INPUTS:
-                total, key = run.batch.open.plan.total, run.batch.key
-                items = [shipped(worker, key, part_or_why(run.batch.cargo.item, i)) for i in range(total)]
+                items = [shipped(worker, run.batch.key, part) for part in run.batch.cargo.items()]
                 self._post(worker, Kind.INPUTS, body[1], items)
             case Kind.NEW_FILE | Kind.OPEN_FILE:
                 run.batch.attempt(give_file, run, kind, body)

@@ -12,6 +12,7 @@ being written again. All of this belongs to the loop, but `Crates.pack`, which a
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import socket
 from collections import OrderedDict
@@ -99,34 +100,52 @@ class Crates:
 
     def __init__(self) -> None:
         self._places: dict[tuple[int, int], Slice] = {}  # (address, bytes) to where it lies
-        self._crates: OrderedDict[int, Crate] = OrderedDict()  # the one used last is last
+        self._lasting: set[Crate] = set()
+        self._passing: OrderedDict[int, Crate] = OrderedDict()  # the one used last is last
 
     def pack(self, pickled: Pickled) -> Part:
-        """The large parts in crates; all in one piece where none is large.
+        """For one branch: the large parts in crates; all in one piece where none is large.
 
         Raises:
             OSError: no segment can be had.
         """
-        inline = sum(map(len, pickled.stream)) < APART
-        if inline and not pickled.buffers:
-            return b"".join(pickled.stream)
+        packed, used = self._pack(pickled)
+        for crate in used - self._lasting:
+            self._passing[crate.number] = crate
+            self._passing.move_to_end(crate.number)
+        self._trim(used)
+        return packed
+
+    def pack_for_all(self, pickled: Pickled) -> Part:
+        """As `pack`, for what any branch may load: it stays as long as the batch."""
+        packed, used = self._pack(pickled)
+        self._lasting |= used
+        for crate in used:
+            self._passing.pop(crate.number, None)
+        return packed
+
+    def _pack(self, pickled: Pickled) -> tuple[Part, set[Crate]]:
+        length = sum(map(len, pickled.stream))
+        is_inline = length < APART
+        if is_inline and not pickled.buffers:
+            return b"".join(pickled.stream), set()
         places = [_place(buffer) for buffer in pickled.buffers]
         pairs = zip(places, pickled.buffers, strict=True)
         unknown = {place: buffer for place, buffer in pairs if place not in self._places}
-        fresh = [] if inline else [memoryview(piece).cast("B") for piece in pickled.stream]
-        crate = self._write(fresh, unknown)
-        slices = [] if inline or crate is None else [Slice(crate, 0, sum(piece.nbytes for piece in fresh))]
+        crate = self._write([] if is_inline else pickled.stream, unknown)
+        slices = [] if is_inline or crate is None else [Slice(crate, 0, length)]
         slices += [self._places[place] for place in places]
-        for each in slices:
-            self._crates.move_to_end(each.crate.number)  # ahead of the trimming, so none of these is forgotten
-        self._trim()
-        return Packed(b"".join(pickled.stream) if inline else None, slices)
+        stream = b"".join(pickled.stream) if is_inline else None
+        return Packed(stream, slices), {each.crate for each in slices}
 
-    def _write(self, stream: Sequence[memoryview], buffers: dict[tuple[int, int], memoryview]) -> Crate | None:
+    def _write(self, stream: Sequence[bytes], buffers: dict[tuple[int, int], memoryview]) -> Crate | None:
         """A new crate with these, if there are any. Raises OSError."""
         if not stream and not buffers:
             return None
-        parts, position = list(stream), sum(piece.nbytes for piece in stream)
+        if segments.are_scarce():
+            raise OSError(errno.EMFILE, "segments hold as many descriptors as they may")
+        parts = [memoryview(piece).cast("B") for piece in stream]
+        position = sum(piece.nbytes for piece in parts)
         starts = []
         for buffer in buffers.values():
             gap = -position % _ALIGNMENT
@@ -136,16 +155,19 @@ class Crates:
         segment = segments.take(position)
         write_parts(segment.descriptor, parts)
         crate = Crate(segment, position, list(buffers), [buffer.obj for buffer in buffers.values()])
-        self._crates[crate.number] = crate
         for start, (place, buffer) in zip(starts, buffers.items(), strict=True):
             self._places[place] = Slice(crate, start, buffer.nbytes)
         return crate
 
-    def _trim(self) -> None:
-        """Forget what was not used for longest. Workers that have it are told, behind the branch they have it for."""
-        total = sum(crate.size for crate in self._crates.values())
-        while len(self._crates) > 1 and (total > SHARED_BYTES or len(self._crates) > SHARED_CRATES):
-            number, crate = self._crates.popitem(last=False)
+    def _trim(self, used: set[Crate]) -> None:
+        """Forget what was not used for longest, but not what is in use now. Workers are told behind the branches that
+        they were sent it for."""
+        total = sum(crate.size for crate in self._passing.values())
+        while total > SHARED_BYTES or len(self._passing) > SHARED_CRATES:
+            number, crate = next(iter(self._passing.items()))
+            if crate in used:
+                return
+            del self._passing[number]
             total -= crate.size
             for place in crate.places:
                 del self._places[place]

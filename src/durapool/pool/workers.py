@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 RECEIVE = 64 * 1024  # bytes asked of one recv; above 128 KiB malloc maps fresh pages each time, at 12 us a call
 SEND = 64 * 1024  # bytes of a message up to which it is sent together with others
+MOST_LADEN = 256 << 20  # bytes of large data that branches ahead of their turn may lie in
 
 
 @dataclass(eq=False, slots=True)
@@ -61,6 +62,11 @@ class Worker:
     def ready(self) -> bool:
         """Whether it has come up, and the initializer has ended."""
         return self.unready <= 0
+
+    @property
+    def is_laden(self) -> bool:
+        """Whether so much large data was sent to it that more waits until some of it is used."""
+        return sum(segment.capacity for segment in self.segments.values()) > MOST_LADEN
 
     @property
     def heard(self) -> bool:
