@@ -1,6 +1,6 @@
 """`python -m perf.faults_table`: what happens to whom when a task dies, measured, as a Markdown table.
 
-    each contender x each probe --subprocess with a time-out--> one cell
+    each pool x each probe --subprocess with a time-out--> one cell
 
 Two workers each. Nothing here is taken from documentation: what a cell says was seen in this run.
 """
@@ -17,15 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from perf.faults.contenders import CONTENDERS
 from perf.faults.tasks import pids_in
-from perf.harness import describe_machine
+from perf.peers import FAULT_PEERS, is_installed
+from perf.report import describe_machine
 
 LIMIT = 90.0  # seconds for one probe
 SOON = 10.0  # seconds for a program to end after a signal
@@ -168,11 +167,11 @@ def semaphores(found: dict[str, Any]) -> str:
 
 
 def row(name: str) -> list[str]:
-    """All cells of one contender."""
+    """All cells of one pool."""
     print(f"  {name} ...", file=sys.stderr, flush=True)
     label = name
     try:
-        distribution = CONTENDERS[name].distribution
+        distribution = FAULT_PEERS[name].distribution
         label += f" {version(distribution)}" if distribution and distribution != "durapool" else ""
     except PackageNotFoundError:
         pass
@@ -186,14 +185,6 @@ def row(name: str) -> list[str]:
         orphaned(*disturb(name, lambda pid: os.kill(pid, signal.SIGKILL), ORPHANS)),
         semaphores(ask(name, "semaphores")),
     ]
-
-
-def is_installed(name: str) -> bool:
-    """Whether the library is there."""
-    try:
-        return find_spec(CONTENDERS[name].module) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -210,12 +201,12 @@ def markdown(rows: list[list[str]]) -> str:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m perf.faults_table", description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(CONTENDERS)} (default: all)")
-    names = parser.parse_args().names or list(CONTENDERS)
-    if unknown := set(names) - set(CONTENDERS):
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(FAULT_PEERS)} (default: all)")
+    names = parser.parse_args().names or list(FAULT_PEERS)
+    if unknown := set(names) - set(FAULT_PEERS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     os.chdir(Path(__file__).parents[1])
-    missing = [name for name in names if not is_installed(name)]
+    missing = [name for name in names if not is_installed(FAULT_PEERS[name].module)]
     rows = [row(name) for name in names if name not in missing]
     print(markdown(rows))
     machine = describe_machine()

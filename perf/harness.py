@@ -2,118 +2,74 @@
 
     warm-up: A B C    round 1: A B C    round 2: A B C    ...    -> median, min-max, ratio
 
-The harness knows nothing of what it times. A benchmark gives it contenders and derives its figures from the report.
+The harness knows nothing of what it times. A benchmark gives it contenders and derives its figures from the table.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import platform
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-RESULTS = Path(__file__).with_name("results")
-LOAD_BEFORE = os.getloadavg()[0]
-"""Others' load: taken when this process starts, before the benchmarks make their own."""
+from perf.report import Table
+
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to time. `run` does the whole work once and checks its own result."""
+    """Something to time. `run` does the whole work once, checks its own result, and says how many seconds it took."""
 
     name: str
-    run: Callable[[], None]
+    run: Callable[[], float]
+    tasks: int = 1
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A number derived from the timings, with the target that it should not exceed, if there is one."""
+def timed(work: Callable[[], Any]) -> Callable[[], float]:
+    """The `run` of a contender all of whose work counts."""
 
-    name: str
-    value: float
-    target: float | None = None
+    def run() -> float:
+        began = time.perf_counter()
+        work()
+        return time.perf_counter() - began
 
-    def __str__(self) -> str:
-        if self.target is None:
-            return f"{self.name}: {self.value:.3f}"
-        verdict = "met" if self.value <= self.target else "missed"
-        return f"{self.name}: {self.value:.3f} (target at most {self.target:g}: {verdict})"
+    return run
 
 
-@dataclass
-class Report:
-    """The seconds of each contender, one for each round, in the order of the rounds."""
+def measure(title: str, contenders: Sequence[Contender], rounds: int, baseline: str = "") -> Table:
+    """One warm-up round, which is not counted, then `rounds` rounds, the contenders in turn in each.
 
-    name: str
-    baseline: str
-    tasks: int
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    figures: list[Figure] = field(default_factory=list)
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def median(self, contender: str) -> float:
-        """The median seconds of a contender."""
-        return median(self.seconds[contender])
-
-    def ratio(self, contender: str, other: str) -> float:
-        """The median over the rounds of contender / other, each pair from the same round."""
-        pairs = zip(self.seconds[contender], self.seconds[other], strict=True)
-        return median(mine / theirs for mine, theirs in pairs)
-
-    def lines(self) -> list[str]:
-        """The table and the figures as text."""
-        width = max(map(len, self.seconds))
-        lines = [f"{'':{width}}   median s     min-max s      us/task   x {self.baseline}"]
-        for name, times in self.seconds.items():
-            spread = f"{min(times):.3f}-{max(times):.3f}"
-            each = self.median(name) / self.tasks * 1e6
-            ratio = self.ratio(name, self.baseline)
-            lines.append(f"{name:{width}}   {self.median(name):8.3f}  {spread:>13}  {each:11.1f}   {ratio:.2f}")
-        lines += [str(figure) for figure in self.figures]
-        load, cpus = LOAD_BEFORE, describe_machine()["cpus"]
-        if load > cpus / 4:
-            lines.append(f"load was {load:.1f} on {cpus} CPUs before the start: do not trust these figures")
-        return lines
-
-    def write(self) -> Path:
-        """Write everything to perf/results/NAME.json."""
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"{self.name}.json"
-        content = {
-            "benchmark": self.name,
-            "machine": describe_machine(),
-            "load_before": round(LOAD_BEFORE, 2),
-            "settings": self.settings,
-            "tasks": self.tasks,
-            "figures": [vars(figure) for figure in self.figures],
-            "seconds": {name: [round(value, 5) for value in times] for name, times in self.seconds.items()},
-        }
-        path.write_text(json.dumps(content, indent=2) + "\n")
-        return path
-
-
-def describe_machine() -> dict[str, Any]:
-    """What the figures depend on, without a name that tells whose machine it is."""
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "architecture": platform.machine(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-    }
-
-
-def measure(report: Report, contenders: Sequence[Contender], rounds: int) -> None:
-    """One warm-up round, which is not counted, then `rounds` rounds, the contenders in turn in each."""
+    The first contender is the baseline if none is named.
+    """
     for contender in contenders:
         contender.run()
+    return measure_cold(title, contenders, rounds, baseline)
+
+
+def measure_cold(title: str, contenders: Sequence[Contender], rounds: int, baseline: str = "") -> Table:
+    """As `measure`, without the warm-up round."""
+    table = Table(title, baseline or contenders[0].name, {contender.name: contender.tasks for contender in contenders})
     for number in range(1, rounds + 1):
         for contender in contenders:
-            began = time.perf_counter()
-            contender.run()
-            report.seconds.setdefault(contender.name, []).append(time.perf_counter() - began)
-        print(f"  round {number} of {rounds}", flush=True)
+            table.seconds.setdefault(contender.name, []).append(contender.run())
+        print(f"  {title}: round {number} of {rounds}", flush=True)
+    return table
+
+
+def call_afresh(module: str, function: str, *arguments: Any) -> Any:
+    """What a function of a module returns in an interpreter of its own. Arguments and result travel as JSON.
+
+    The interpreter gets its program by `-c`: one from a file would be run again by each child of multiprocessing.
+    """
+    program = (
+        f"import json, sys; from {module} import {function}; "
+        f"print(json.dumps({function}(*json.loads(sys.argv[1]))), flush=True)"
+    )
+    command = [sys.executable, "-c", program, json.dumps(arguments)]
+    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])

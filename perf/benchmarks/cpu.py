@@ -11,19 +11,34 @@ import pickle
 import tempfile
 import time
 import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from uuid import uuid4
 
-import durapool
 from durapool import DurableContext, durable_execution
-from durapool.executors import ProcessExecutor, ThreadExecutor
-from perf.harness import Contender, Figure, Report, measure
+from durapool.executors import ExecutorSpec
+from perf.durable import PROCESSES, TWO_THREADS, WORKERS, run_anew
+from perf.harness import Contender, measure, timed
+from perf.peers import Peer, installed, opened
+from perf.report import Figure, Report
 
-BRANCHES = 16
-WORKERS = 2
-SECONDS = 0.25  # a branch alone on an idle CPU
 TARGET = 1.05
+ROUNDS = 7
+FEWER = 3  # rounds among the other pools, which only say what is usual
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done in one run."""
+
+    branches: int
+    seconds: float  # a branch alone on an idle CPU
+
+
+FULL = Sizes(branches=16, seconds=0.25)
+QUICK = Sizes(branches=4, seconds=0.01)
 
 
 def burn(loops: int) -> int:
@@ -34,11 +49,11 @@ def burn(loops: int) -> int:
     return value
 
 
-def calibrate() -> int:
-    """How many loops take about SECONDS. The best of five, so that a busy moment does not make the branches short."""
+def loops_of(seconds: float) -> int:
+    """How many loops take about so long. The best of five, so that a busy moment does not make the branches short."""
     probe = 200_000
     best = min(_seconds_of(probe) for _ in range(5))
-    return int(probe * SECONDS / best)
+    return max(1, int(probe * seconds / best))
 
 
 def _seconds_of(loops: int) -> float:
@@ -51,18 +66,18 @@ def _seconds_of(loops: int) -> float:
 def handler(event: dict[str, int], context: DurableContext) -> list[int]:
     """One step in each branch."""
     loops = event["loops"]
-    result = context.parallel([lambda ctx: ctx.step(lambda _: burn(loops)) for _ in range(BRANCHES)])
+    result = context.parallel([lambda ctx: ctx.step(lambda _: burn(loops)) for _ in range(event["branches"])])
     result.throw_if_error()
     return result.get_results()
 
 
-def raw_threads(loops: int) -> list[int]:
+def raw_threads(loops: int, branches: int) -> list[int]:
     """The standard library's thread pool."""
     with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(burn, [loops] * BRANCHES))
+        return list(pool.map(burn, [loops] * branches))
 
 
-def raw_fork(loops: int) -> list[int]:
+def raw_fork(loops: int, branches: int) -> list[int]:
     """A bare fork for each worker, which does its share and sends the results through a pipe."""
     readers = []
     for _ in range(WORKERS):
@@ -71,7 +86,7 @@ def raw_fork(loops: int) -> list[int]:
             warnings.simplefilter("ignore", DeprecationWarning)  # fork beside threads: this child only computes
             child = os.fork()
         if child == 0:
-            os.write(writer, pickle.dumps([burn(loops) for _ in range(BRANCHES // WORKERS)]))
+            os.write(writer, pickle.dumps([burn(loops) for _ in range(branches // WORKERS)]))
             os._exit(0)
         os.close(writer)
         readers.append((child, reader))
@@ -83,37 +98,49 @@ def raw_fork(loops: int) -> list[int]:
     return results
 
 
-def run(rounds: int) -> Report:
-    """Time the four contenders."""
-    loops = calibrate()
-    expected = [burn(loops)] * BRANCHES
-    report = Report("cpu", baseline="raw fork", tasks=BRANCHES)
-    report.settings = {"branches": BRANCHES, "workers": WORKERS, "loops": loops, "rounds": rounds, "store": "sqlite"}
+def pooled(pool: Peer, loops: int, expected: list[int]) -> None:
+    """The same work on another pool."""
+    assert pool.call_each(burn, [loops] * len(expected)) == expected
+
+
+def run(rounds: int, sizes: Sizes = FULL) -> Report:
+    """Time durapool, the bare fork, threads, and the other pools, which say what is usual."""
+    loops, branches = loops_of(sizes.seconds), sizes.branches
+    expected = [burn(loops)] * branches
+    report = Report("cpu", settings={**asdict(sizes), "workers": WORKERS, "loops": loops, "store": "sqlite"})
+    peers, missing = installed()
+    report.skip(missing)
 
     with tempfile.TemporaryDirectory(prefix="durapool-perf-") as folder:
         store = str(Path(folder) / "journal.db")
 
-        def durable(executor: ProcessExecutor | ThreadExecutor) -> None:
-            result = durapool.run(handler, {"loops": loops}, id=uuid4().hex, store=store, executor=executor)
-            assert result == expected
+        def durable(executor: ExecutorSpec) -> None:
+            checked(run_anew(handler, {"loops": loops, "branches": branches}, executor, store))
 
-        def checked(results: list[int]) -> None:
-            assert results == expected
+        def checked(results: Sequence[int]) -> None:
+            assert list(results) == expected
 
+        processes = Contender("durapool process", timed(lambda: durable(PROCESSES)), branches)
         contenders = [
-            Contender("durapool process", lambda: durable(ProcessExecutor(workers=WORKERS))),
-            Contender("raw fork", lambda: checked(raw_fork(loops))),
-            Contender("durapool thread", lambda: durable(ThreadExecutor(max_threads=WORKERS))),
-            Contender("raw threads", lambda: checked(raw_threads(loops))),
+            processes,
+            Contender("raw fork", timed(lambda: checked(raw_fork(loops, branches))), branches),
+            Contender("durapool thread", timed(lambda: durable(TWO_THREADS)), branches),
+            Contender("raw threads", timed(lambda: checked(raw_threads(loops, branches))), branches),
         ]
-        measure(report, contenders, rounds)
+        table = measure("CPU-bound branches", contenders, rounds, baseline="raw fork")
+        with opened(peers) as pools:
+            others = [
+                Contender(name, timed(partial(pooled, pool, loops, expected)), branches) for name, pool in pools.items()
+            ]
+            among = measure("among pools", [processes, *others], min(rounds, FEWER))
 
-    ours = report.ratio("durapool process", "durapool thread")
-    raw = report.ratio("raw fork", "raw threads")
+    report.tables = [table, among]
+    ours_to_threads = table.ratio("durapool process", "durapool thread")
+    raw_to_threads = table.ratio("raw fork", "raw threads")
     report.figures = [
-        Figure("durapool process / durapool thread", ours),
-        Figure("raw fork / raw threads", raw),
-        Figure("durapool process / raw fork", report.ratio("durapool process", "raw fork")),
-        Figure("(process / thread) / (raw fork / raw threads)", ours / raw, TARGET),
+        Figure("durapool process / durapool thread", ours_to_threads),
+        Figure("raw fork / raw threads", raw_to_threads),
+        Figure("durapool process / raw fork", table.ratio("durapool process", "raw fork")),
+        Figure("(process / thread) / (raw fork / raw threads)", ours_to_threads / raw_to_threads, TARGET),
     ]
     return report

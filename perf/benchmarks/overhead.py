@@ -1,35 +1,51 @@
-"""What one branch with one step costs when it does nothing: each branch a lambda of its own, on a warm pool.
+"""What a branch costs that does nothing, on warm pools.
 
-The baseline is the standard library's process pool, which keeps nothing: the same lambdas, sent with cloudpickle.
+    lambdas   one branch with one step, each a lambda of its own; the baseline sends the same lambdas with cloudpickle
+    map       a module's function over items; each result is recorded, in mode "async"
+    threads   the lambdas on threads, against the AWS SDK, which has threads only
+
+The baseline of the first two is `concurrent.futures.ProcessPoolExecutor` with forked workers, which records nothing.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import cloudpickle
-
-import durapool
-from durapool import DurableContext, durable_execution
-from durapool.executors import ExecutorSpec, ProcessExecutor, ThreadExecutor
+from durapool import DurableContext, MemoryStore, SQLiteStore, durable_execution
+from durapool.executors import ExecutorSpec
 from durapool.stores.base import Store
-from durapool.stores.memory import MemoryStore
-from perf.harness import Contender, Figure, Report, measure
+from perf.durable import PROCESSES, THREADS, WORKERS, run_anew
+from perf.durable_peers import AWS_SDK, MODULES, run_aws
+from perf.harness import Contender, measure, measure_cold, timed
+from perf.peers import ConcurrentFuturesFork, Dask, Peer, installed, is_installed, opened
+from perf.report import Figure, Report, Table
 
-BRANCHES = 2000
-WORKERS = 2
-BASELINE = "ProcessPoolExecutor"
+ROUNDS = 7
+BASELINE = ConcurrentFuturesFork.name
+AWS_LONG_ROUNDS = 3  # a round of the larger size takes about 22 s
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many branches one run has."""
+
+    branches: int
+    dask: int  # fewer, because each takes milliseconds
+    aws: int
+    aws_long: int
+
+
+FULL = Sizes(branches=5_000, dask=500, aws=1_000, aws_long=5_000)
+QUICK = Sizes(branches=40, dask=10, aws=10, aws_long=20)
 
 
 @durable_execution
-def handler(event: dict[str, int], context: DurableContext) -> int:
+def parallel_lambdas(event: dict[str, int], context: DurableContext) -> int:
     """Branches that each record one step."""
     branches = [lambda ctx, i=i: ctx.step(lambda _: i) for i in range(event["branches"])]
     result = context.parallel(branches)
@@ -37,43 +53,142 @@ def handler(event: dict[str, int], context: DurableContext) -> int:
     return sum(result.get_results())
 
 
-def call(function: bytes) -> Any:
-    """In a worker of the baseline: load the function and call it."""
-    return pickle.loads(function)()
+@durable_execution
+def map_items(event: dict[str, int], context: DurableContext) -> int:
+    """Branches whose result alone is recorded."""
+    result = context.map(range(event["branches"]), give_back)
+    result.throw_if_error()
+    return sum(result.get_results())
 
 
-def run(rounds: int) -> Report:
-    """Time each executor on each store."""
-    expected = sum(range(BRANCHES))
-    report = Report("overhead", baseline=BASELINE, tasks=BRANCHES)
-    report.settings = {"branches": BRANCHES, "workers": WORKERS, "rounds": rounds}
+@durable_execution
+def map_steps(event: dict[str, int], context: DurableContext) -> int:
+    """The same with a step in each."""
+    result = context.map(range(event["branches"]), give_back_in_step)
+    result.throw_if_error()
+    return sum(result.get_results())
 
-    with (
-        tempfile.TemporaryDirectory(prefix="durapool-perf-") as folder,
-        ProcessPoolExecutor(WORKERS, mp_context=multiprocessing.get_context("forkserver")) as pool,
-    ):
-        database = str(Path(folder) / "journal.db")
 
-        def plain() -> None:
-            functions: list[Callable[[], int]] = [lambda i=i: i for i in range(BRANCHES)]  # type: ignore[misc]
-            futures = [pool.submit(call, cloudpickle.dumps(function)) for function in functions]
-            assert sum(future.result() for future in futures) == expected
+def give_back(_ctx: DurableContext, item: int, _index: int, _inputs: Sequence[int]) -> int:
+    """A branch that does nothing."""
+    return item
 
-        def durable(executor: ExecutorSpec, store: str | Store) -> None:
-            event = {"branches": BRANCHES}
-            assert durapool.run(handler, event, id=uuid4().hex, store=store, executor=executor) == expected
 
-        processes, threads = ProcessExecutor(workers=WORKERS), ThreadExecutor(max_threads=WORKERS)
-        contenders = [
-            Contender(BASELINE, plain),
-            Contender("process, memory", lambda: durable(processes, MemoryStore())),
-            Contender("process, sqlite", lambda: durable(processes, database)),
-            Contender("thread, memory", lambda: durable(threads, MemoryStore())),
-            Contender("thread, sqlite", lambda: durable(threads, database)),
-        ]
-        measure(report, contenders, rounds)
+def give_back_in_step(ctx: DurableContext, item: int, _index: int, _inputs: Sequence[int]) -> int:
+    """A branch whose only step does nothing."""
+    return ctx.step(lambda _: item)
 
-    report.figures = [
-        Figure(f"{contender.name} / {BASELINE}", report.ratio(contender.name, BASELINE)) for contender in contenders[1:]
+
+def same(item: int) -> int:
+    """What `give_back` is to the other pools."""
+    return item
+
+
+def run_pool(pool: Peer, count: int) -> None:
+    """A lambda of its own for each task."""
+    functions: list[Callable[[], int]] = [lambda i=i: i for i in range(count)]  # type: ignore[misc]  # i has a default
+    assert sum(pool.call_all(functions)) == sum(range(count))
+
+
+def run_pool_map(pool: Peer, count: int) -> None:
+    """A module's function."""
+    assert sum(pool.call_each(same, range(count))) == sum(range(count))
+
+
+def durable(handler: Any, branches: int, executor: ExecutorSpec, store: Store, checkpoint: str = "sync") -> None:
+    """One execution of a handler of this module."""
+    assert run_anew(handler, {"branches": branches}, executor, store, checkpoint) == sum(range(branches))
+
+
+def in_memory(handler: Any, branches: int, executor: ExecutorSpec) -> None:
+    """The same, in a store that ends with it."""
+    durable(handler, branches, executor, MemoryStore())
+
+
+def others(pools: dict[str, Peer], work: Callable[[Peer, int], None], sizes: Sizes) -> list[Contender]:
+    """The other pools at the same work."""
+    counts = {name: sizes.dask if name == Dask.name else sizes.branches for name in pools}
+    return [Contender(name, timed(partial(work, pool, counts[name])), counts[name]) for name, pool in pools.items()]
+
+
+def lambdas(rounds: int, sizes: Sizes, pools: dict[str, Peer], normal: Store, full: Store) -> Table:
+    """The rows about a distinct lambda for each branch."""
+    count = sizes.branches
+
+    def ours(name: str, work: Callable[[], None]) -> Contender:
+        return Contender(name, timed(work), count)
+
+    contenders = [
+        *others(pools, run_pool, sizes),
+        ours("process, memory", lambda: in_memory(parallel_lambdas, count, PROCESSES)),
+        ours("process, NORMAL", lambda: durable(parallel_lambdas, count, PROCESSES, normal)),
+        ours("process, FULL", lambda: durable(parallel_lambdas, count, PROCESSES, full)),
+        ours("process, NORMAL, async", lambda: durable(parallel_lambdas, count, PROCESSES, normal, "async")),
+        ours("process, FULL, async", lambda: durable(parallel_lambdas, count, PROCESSES, full, "async")),
+        ours("thread, memory", lambda: in_memory(parallel_lambdas, count, THREADS)),
+        ours("thread, NORMAL", lambda: durable(parallel_lambdas, count, THREADS, normal)),
     ]
+    return measure("a lambda each", contenders, rounds, BASELINE)
+
+
+def maps(rounds: int, sizes: Sizes, pools: dict[str, Peer], normal: Store) -> Table:
+    """The row about the function of a module."""
+    count = sizes.branches
+    contenders = [
+        *others(pools, run_pool_map, sizes),
+        Contender("map, NORMAL, async", timed(lambda: durable(map_items, count, PROCESSES, normal, "async")), count),
+        Contender("map, NORMAL, sync", timed(lambda: durable(map_items, count, PROCESSES, normal)), count),
+        Contender(
+            "map of steps, NORMAL, async",
+            timed(lambda: durable(map_steps, count, PROCESSES, normal, "async")),
+            count,
+        ),
+    ]
+    return measure("a module's function", contenders, rounds, BASELINE)
+
+
+def against_aws(count: int, rounds: int) -> Table:
+    """The rows about threads: both in memory, both as they come."""
+
+    def aws() -> None:
+        assert run_aws(count) == sum(range(count))
+
+    contenders = [
+        Contender(AWS_SDK, timed(aws), count),
+        Contender("durapool thread", timed(lambda: in_memory(parallel_lambdas, count, THREADS)), count),
+    ]
+    return measure_cold(f"threads, {count:,} branches", contenders, rounds)
+
+
+def run(rounds: int, sizes: Sizes = FULL) -> Report:
+    """All three parts."""
+    report = Report("overhead", settings={**asdict(sizes), "workers": WORKERS})
+    peers, missing = installed()
+    report.skip(missing)
+    with tempfile.TemporaryDirectory(prefix="durapool-perf-") as folder:
+        normal = SQLiteStore(Path(folder) / "normal.db")
+        full = SQLiteStore(Path(folder) / "full.db", synchronous="FULL")
+        with opened(peers) as pools:
+            each = lambdas(rounds, sizes, pools, normal, full)
+            mapped = maps(rounds, sizes, pools, normal)
+        normal.close()
+        full.close()
+    report.tables = [each, mapped]
+    report.figures = [
+        Figure(f"a lambda each, memory / {BASELINE}", each.ratio("process, memory", BASELINE), 0.5),
+        Figure(f"a lambda each, SQLite NORMAL / {BASELINE}", each.ratio("process, NORMAL", BASELINE), 0.8),
+        Figure(f"a lambda each, SQLite FULL / {BASELINE}", each.ratio("process, FULL", BASELINE), 2.0),
+        Figure(f"map, SQLite NORMAL, async / {BASELINE}", mapped.ratio("map, NORMAL, async", BASELINE), 0.8),
+        Figure(f"map of steps, SQLite NORMAL, async / {BASELINE}", mapped.ratio("map of steps, NORMAL, async", BASELINE)),
+    ]
+    if not is_installed(MODULES[AWS_SDK]):
+        report.skip([AWS_SDK])
+        return report
+    run_aws(1)  # loads it
+    sdk_rows = ((sizes.aws, rounds, 0.08), (sizes.aws_long, min(rounds, AWS_LONG_ROUNDS), 0.03))
+    for count, sdk_rounds, target in sdk_rows:
+        table = against_aws(count, sdk_rounds)
+        report.tables.append(table)
+        name = f"thread, memory / {AWS_SDK}, {count:,} branches"
+        report.figures.append(Figure(name, table.ratio("durapool thread", AWS_SDK), target))
     return report

@@ -1,4 +1,4 @@
-"""`python -m perf.faults.probes CONTENDER PROBE FOLDER`: one probe in a process of its own; prints one line of JSON.
+"""`python -m perf.faults.probes PEER PROBE FOLDER`: one probe in a process of its own; prints one line of JSON.
 
 Probes that end with a signal from outside (`stay`) print nothing: `perf.faults_table` looks at what is left of them.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from perf.faults.contenders import CONTENDERS, Contender
+from perf.peers import FAULT_PEERS, FaultPeer
 from perf.faults.tasks import Task, exits, healthy, is_killed, own_pid, pids_in, stays
 
 TASKS, DYING = 8, 3
@@ -23,16 +23,16 @@ TIMEOUT = 1.0  # seconds given to a task that would take long
 CLEARING = 5.0  # seconds for a task that was stopped to be gone
 
 
-def die(contender: Contender, task: Task) -> dict[str, Any]:
+def die(peer: FaultPeer, task: Task) -> dict[str, Any]:
     """One of TASKS dies. What of the others? And of the pool afterwards?"""
-    contender.run_all([partial(healthy, 0)] * 2)  # warm
+    peer.run_all([partial(healthy, 0)] * 2)  # warm
     tasks: list[Task] = [partial(healthy, number) for number in range(TASKS)]
     tasks[DYING] = task
     began = time.monotonic()
-    outcomes = contender.run_all(tasks)
+    outcomes = peer.run_all(tasks)
     seconds = time.monotonic() - began
     kept = sum(outcomes[number] == number for number in range(TASKS) if number != DYING)
-    usable = contender.run_all([partial(healthy, 1), partial(healthy, 2)]) == [1, 2]
+    usable = peer.run_all([partial(healthy, 1), partial(healthy, 2)]) == [1, 2]
     dead = outcomes[DYING]
     return {
         "kept": kept,
@@ -56,22 +56,22 @@ def gone(pids: list[int]) -> bool:
     return bool(pids) and not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
-def time_out(contender: Contender, folder: str) -> dict[str, Any]:
+def time_out(peer: FaultPeer, folder: str) -> dict[str, Any]:
     """A task over its time: is it stopped?"""
-    contender.run_all([partial(healthy, 0)] * 2)
-    contender.run_with_timeout(partial(stays, folder), TIMEOUT)
+    peer.run_all([partial(healthy, 0)] * 2)
+    peer.run_with_timeout(partial(stays, folder), TIMEOUT)
     return {"stopped": gone(pids_in(folder))}
 
 
-def cancel(contender: Contender, folder: str) -> dict[str, Any]:
+def cancel(peer: FaultPeer, folder: str) -> dict[str, Any]:
     """A running task that is cancelled: is it stopped?"""
-    contender.cancel_running(partial(stays, folder), folder)
+    peer.cancel_running(partial(stays, folder), folder)
     return {"stopped": gone(pids_in(folder))}
 
 
-def without_semaphores(contender: Contender) -> dict[str, Any]:
+def without_semaphores(peer: FaultPeer) -> dict[str, Any]:
     """POSIX semaphores fail as they do in serverless containers (see `main`): do tasks run, and where?"""
-    outcomes = contender.run_all([own_pid] * 4)
+    outcomes = peer.run_all([own_pid] * 4)
     errors = sorted({type(outcome).__name__ for outcome in outcomes if isinstance(outcome, Exception)})
     return {"errors": errors, "elsewhere": all(outcome != os.getpid() for outcome in outcomes)}
 
@@ -89,13 +89,13 @@ def forbid_semaphores() -> None:
     _multiprocessing.SemLock = Missing
 
 
-PROBES: dict[str, Callable[[Contender, str], dict[str, Any]]] = {
-    "exit": lambda contender, _: die(contender, partial(exits, 7)),
-    "kill": lambda contender, _: die(contender, is_killed),
+PROBES: dict[str, Callable[[FaultPeer, str], dict[str, Any]]] = {
+    "exit": lambda peer, _: die(peer, partial(exits, 7)),
+    "kill": lambda peer, _: die(peer, is_killed),
     "timeout": time_out,
     "cancel": cancel,
-    "semaphores": lambda contender, _: without_semaphores(contender),
-    "stay": lambda contender, folder: {"results": len(contender.run_all([partial(stays, folder)] * 2))},
+    "semaphores": lambda peer, _: without_semaphores(peer),
+    "stay": lambda peer, folder: {"results": len(peer.run_all([partial(stays, folder)] * 2))},
 }
 
 
@@ -103,14 +103,14 @@ def main(name: str, probe: str, folder: str) -> None:
     """Run one probe."""
     if probe == "semaphores":
         forbid_semaphores()
-    contender = CONTENDERS[name]()
+    peer = FAULT_PEERS[name]()
     try:
-        contender.open()
-        found = PROBES[probe](contender, folder)
+        peer.open()
+        found = PROBES[probe](peer, folder)
     except Exception as error:  # noqa: BLE001  # a library that cannot start is a finding
         found = {"raised": f"{type(error).__name__}: {error}"}
     except KeyboardInterrupt:
-        contender.close()
+        peer.close()
         raise
     print(json.dumps(found), flush=True)
     os._exit(0)  # what hangs at exit is measured by `stay` alone
