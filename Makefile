@@ -9,8 +9,9 @@ VENV ?= .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info
 endif
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.ready-perf
 
-.PHONY: help venv demo test torture soak lint format perf faults-table clean
+.PHONY: help venv demo test torture soak lint format perf profile faults-table clean
 
 help:
 	@echo "make demo    kill a real job half-way, run it again, time it on threads and on processes"
@@ -18,7 +19,8 @@ help:
 	@echo "make torture 20 times as many killed random handlers (TIMES=n for n times)"
 	@echo "make soak    10,000 branches with random faults (BRANCHES=n, SEED=n)"
 	@echo "make lint    ruff and mypy"
-	@echo "make perf    the benchmarks; results in perf/results"
+	@echo "make perf    the benchmarks, about 20 minutes; results in perf/results (BENCH=\"NAME ... --long\")"
+	@echo "make profile where the time of one branch goes"
 	@echo "make faults-table  what happens to whom when a branch dies, here and in other pools; measured"
 	@echo "make clean   remove virtual environments and caches"
 
@@ -55,11 +57,18 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-perf: $(READY)
-	$(BIN)/python -m perf cpu overhead
+$(PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[perf]'
+	@touch $@
 
-faults-table: $(READY)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[perf]'
+BENCH ?=
+perf: $(PEERS)
+	@$(BIN)/python -m perf --plot $(BENCH)
+
+profile: $(READY)
+	@$(BIN)/python -m perf.profile_branch
+
+faults-table: $(PEERS)
 	@$(BIN)/python -m perf.faults_table
 
 clean:

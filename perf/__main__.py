@@ -79,6 +79,8 @@ def run_here(name: str, options: argparse.Namespace, folder: Path) -> None:
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else benchmark.ROUNDS)
     report = benchmark.run(rounds, benchmark.QUICK if options.quick else benchmark.FULL)
     report.settings["rounds"] = rounds
+    if options.quick:
+        report.notes.append("tiny sizes (--quick): this shows that the benchmark runs, and no more")
     print("\n".join(report.lines()))
     written = [report.write(folder)]
     if options.plot:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -26,9 +25,8 @@ def run_aws(branches: int) -> int:
         functions = [lambda ctx, i=i: ctx.step(lambda _: i) for i in range(branches)]
         return sum(context.parallel(functions).get_results())
 
-    with warnings.catch_warnings(), testing.DurableFunctionTestRunner(handler=sdk.durable_execution(handler)) as runner:
-        warnings.simplefilter("ignore", DeprecationWarning)  # `timeout` has a new name in newer versions
-        result = runner.run(input="{}", timeout=LIMIT)
+    with testing.DurableFunctionTestRunner(handler=sdk.durable_execution(handler)) as runner:
+        result = runner.run(input="{}", execution_timeout=LIMIT)
     assert result.status.value == "SUCCEEDED", result
     return int(result.result)
 

@@ -6,11 +6,14 @@ None of them records anything. The durable libraries are in `durable_peers.py`.
 
 from __future__ import annotations
 
+import logging
 import pickle
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -109,7 +112,7 @@ class Durapool(FaultPeer):
 
     def call_each(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         """See `Peer`."""
-        result = self._run([lambda item=item: function(item) for item in items])
+        result = self._run([partial(function, item) for item in items])
         result.throw_if_error()
         results: list[Any] = result.get_results()
         return results
@@ -265,8 +268,12 @@ class Dask(Futures):
     def open(self) -> None:
         """See `Peer`."""
         distributed = import_module("distributed")
-        self.cluster = distributed.LocalCluster(n_workers=self.workers, threads_per_worker=1, dashboard_address=None)
+        path = sys.path[:]
+        self.cluster = distributed.LocalCluster(
+            n_workers=self.workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+        )
         self.pool = distributed.Client(self.cluster)
+        sys.path[:] = path  # it adds its scratch folder, where all others would look for modules too
 
     def close(self) -> None:
         """See `Peer`."""

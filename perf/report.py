@@ -42,7 +42,9 @@ class Figure:
     @property
     def measured(self) -> str:
         """The value as text."""
-        return f"{self.value:.3g} {self.unit}".rstrip() if self.value < 1000 else f"{self.value:,.0f} {self.unit}".rstrip()
+        return (
+            f"{self.value:.3g} {self.unit}".rstrip() if self.value < 1000 else f"{self.value:,.0f} {self.unit}".rstrip()
+        )
 
     @property
     def aim(self) -> str:
@@ -155,7 +157,9 @@ def targets_table(rows: Sequence[tuple[str, Figure]]) -> list[str]:
     cells = [("benchmark", "what", "target", "measured", "")]
     cells += [(name, figure.name, figure.aim, figure.measured, figure.verdict) for name, figure in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(5)]
-    lines = ["| " + " | ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
     lines.insert(1, "| " + " | ".join("-" * max(3, width) for width in widths) + " |")
     return lines
 

@@ -1,4 +1,4 @@
-"""How many records a second (two for each step) reach the store, and are acknowledged, from branches that do nothing but steps.
+"""How many records a second reach the store, two for each step, from branches that do nothing but steps.
 
 Two branches each run their steps one after the other, so that the wait for each commit is seen in mode "sync".
 """

@@ -15,10 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from durapool import DurableContext, SQLiteStore, durable_execution
+from durapool.executors import ExecutorSpec
 from durapool.stores.base import Store
 from perf.benchmarks.cpu import burn
 from perf.durable import PROCESSES, THREADS, WORKERS, run_anew
@@ -26,7 +28,7 @@ from perf.harness import Contender, measure_cold, timed
 from perf.report import Curve, Figure, Report, Table
 
 ROUNDS = 3
-MODES = {"thread": THREADS, "process": PROCESSES}
+MODES: dict[str, ExecutorSpec] = {"thread": THREADS, "process": PROCESSES}
 LONG_ARRAY_FROM = 1e-3  # seconds: shorter branches work on shorter arrays
 
 
@@ -91,10 +93,10 @@ KINDS = ("pure Python", "numpy", "sleeping")
 
 
 @durable_execution
-def handler(event: dict[str, list[float]], context: DurableContext) -> int:
+def handler(event: dict[str, Any], context: DurableContext) -> int:
     """Branches with one step each."""
     kind, work, branches = event["kind"], event["work"], event["branches"]
-    result = context.parallel([lambda ctx: ctx.step(lambda _: perform(kind, work))] * branches)  # type: ignore[arg-type]
+    result = context.parallel([lambda ctx: ctx.step(lambda _: perform(kind, work))] * branches)
     return result.success_count
 
 

@@ -179,7 +179,9 @@ def run(rounds: int, sizes: Sizes = FULL) -> Report:
         Figure(f"a lambda each, SQLite NORMAL / {BASELINE}", each.ratio("process, NORMAL", BASELINE), 0.8),
         Figure(f"a lambda each, SQLite FULL / {BASELINE}", each.ratio("process, FULL", BASELINE), 2.0),
         Figure(f"map, SQLite NORMAL, async / {BASELINE}", mapped.ratio("map, NORMAL, async", BASELINE), 0.8),
-        Figure(f"map of steps, SQLite NORMAL, async / {BASELINE}", mapped.ratio("map of steps, NORMAL, async", BASELINE)),
+        Figure(
+            f"map of steps, SQLite NORMAL, async / {BASELINE}", mapped.ratio("map of steps, NORMAL, async", BASELINE)
+        ),
     ]
     if not is_installed(MODULES[AWS_SDK]):
         report.skip([AWS_SDK])

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import durapool
 from durapool import CompletionConfig, DurableContext, MapConfig, SQLiteStore, durable_execution
@@ -43,7 +44,7 @@ class HalfDoneError(BaseException):
 
 
 @durable_execution
-def handler(event: dict[str, int], context: DurableContext) -> int:
+def handler(event: dict[str, Any], context: DurableContext) -> int:
     """A map whose second half never runs."""
     half = event["branches"] // 2
     mark = Path(event["mark"])

@@ -1,7 +1,7 @@
 """Whether a branch costs the same in a batch of 100 and of 100,000: a `map` of an empty function on SQLite.
 
-    time      of `context.map` alone, seen from inside the handler
-    memory    by which an interpreter of its own has grown when the map has ended and its result is held
+time      of `context.map` alone, seen from inside the handler
+memory    by which an interpreter of its own has grown when the map has ended and its result is held
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ def run(rounds: int, sizes: Sizes = FULL) -> Report:
         report.figures.append(Figure(f"{name}: time for a branch, {large} / {small}", grows, GROWTH))
     for name in EXECUTORS:
         weight = call_afresh("perf.benchmarks.scale", "bytes_of", name, sizes.large)
-        report.figures.append(Figure(f"{name}: memory for a finished branch of {sizes.large:,}", weight, MEMORY, unit="B"))
+        report.figures.append(
+            Figure(f"{name}: memory for a finished branch of {sizes.large:,}", weight, MEMORY, unit="B")
+        )
     lines = {
         table.title: sorted((float(count), table.each(name) * 1e6) for name, count in table.tasks.items())
         for table in report.tables

@@ -15,8 +15,8 @@ from typing import Any
 
 import psutil
 
-from perf.peers import FAULT_PEERS, FaultPeer
 from perf.faults.tasks import Task, exits, healthy, is_killed, own_pid, pids_in, stays
+from perf.peers import FAULT_PEERS, FaultPeer
 
 TASKS, DYING = 8, 3
 TIMEOUT = 1.0  # seconds given to a task that would take long
