@@ -53,7 +53,8 @@ def draw_bars(axis: Any, table: Table) -> None:
         middle = median(times)
         color = "tab:blue" if name.startswith(("durapool", "process", "thread", "map")) else "tab:gray"
         axis.barh(place, middle, color=color, xerr=[[middle - min(times)], [max(times) - middle]], capsize=2)
-        axis.text(middle, place, f" {middle:,.3g}", va="bottom", fontsize=8)
+        axis.text(middle, place, f" {middle:,.0f}" if middle >= 100 else f" {middle:.3g}", va="bottom", fontsize=8)
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
+    axis.margins(x=0.12)
     axis.set(title=table.title, xlabel=f"{unit} for a task, median and range")

@@ -8,6 +8,7 @@ The harness knows nothing of what it times. A benchmark gives it contenders and 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -64,12 +65,16 @@ def measure_cold(title: str, contenders: Sequence[Contender], rounds: int, basel
 def call_afresh(module: str, function: str, *arguments: Any) -> Any:
     """What a function of a module returns in an interpreter of its own. Arguments and result travel as JSON.
 
-    The interpreter gets its program by `-c`: one from a file would be run again by each child of multiprocessing.
+    The interpreter gets its program by `-c`: one from a file would be run again by each child of multiprocessing. It
+    may keep compiled modules, as an installed package has them.
     """
     program = (
         f"import json, sys; from {module} import {function}; "
         f"print(json.dumps({function}(*json.loads(sys.argv[1]))), flush=True)"
     )
     command = [sys.executable, "-c", program, json.dumps(arguments)]
-    done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True
+    )
     return json.loads(done.stdout.splitlines()[-1])

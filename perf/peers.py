@@ -270,7 +270,7 @@ class Dask(Futures):
         distributed = import_module("distributed")
         path = sys.path[:]
         self.cluster = distributed.LocalCluster(
-            n_workers=self.workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            n_workers=self.workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
         )
         self.pool = distributed.Client(self.cluster)
         sys.path[:] = path  # it adds its scratch folder, where all others would look for modules too

@@ -26,7 +26,6 @@ from perf.report import Curve, Figure, Report, Table
 
 ROUNDS = 3
 EXECUTORS: dict[str, ExecutorSpec] = {"process": PROCESSES, "thread": TWO_THREADS}
-WARM = 1_000  # branches ahead of what is measured
 GROWTH = 1.2
 MEMORY = 1024.0  # bytes for a branch, its small result included
 
@@ -40,10 +39,11 @@ class Sizes:
     middle: int
     large: int
     repeats: int
+    warm: int  # ahead of what is weighed
 
 
-FULL = Sizes(smallest=100, small=1_000, middle=10_000, large=100_000, repeats=9)
-QUICK = Sizes(smallest=10, small=20, middle=40, large=80, repeats=1)
+FULL = Sizes(smallest=100, small=1_000, middle=10_000, large=100_000, repeats=9, warm=1_000)
+QUICK = Sizes(smallest=10, small=20, middle=40, large=80, repeats=1, warm=20)
 
 
 @durable_execution
@@ -84,11 +84,11 @@ def seconds_of(executor: ExecutorSpec, branches: int, repeats: int) -> float:
     return float(median(times))
 
 
-def bytes_of(executor: str, branches: int) -> float:
+def bytes_of(executor: str, warm: int, branches: int) -> float:
     """In an interpreter of its own: memory for each branch, after a small batch has loaded and started everything."""
     with tempfile.TemporaryDirectory(prefix="durapool-perf-") as folder:
         store = SQLiteStore(Path(folder) / "journal.db")
-        run_anew(weighed_map, {"branches": WARM}, EXECUTORS[executor], store)
+        run_anew(weighed_map, {"branches": warm}, EXECUTORS[executor], store)
         found: Any = run_anew(weighed_map, {"branches": branches}, EXECUTORS[executor], store)
         store.close()
     return float(found)
@@ -121,7 +121,7 @@ def run(rounds: int, sizes: Sizes = FULL) -> Report:
         grows = table.each(large) / table.each(small)
         report.figures.append(Figure(f"{name}: time for a branch, {large} / {small}", grows, GROWTH))
     for name in EXECUTORS:
-        weight = call_afresh("perf.benchmarks.scale", "bytes_of", name, sizes.large)
+        weight = call_afresh("perf.benchmarks.scale", "bytes_of", name, sizes.warm, sizes.large)
         report.figures.append(
             Figure(f"{name}: memory for a finished branch of {sizes.large:,}", weight, MEMORY, unit="B")
         )
