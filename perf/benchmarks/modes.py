@@ -64,7 +64,7 @@ def sines(length: int, times: int) -> None:
 
 
 def work_of(kind: str, seconds: float) -> list[float]:
-    """What `perform` needs to be busy for so long alone on an idle CPU: found by trying. The best of three counts."""
+    """What `perform` needs to be busy for so long alone on an idle CPU: found by trying. The best of seven counts."""
     if kind == "sleeping":
         return [seconds]
     if kind == "pure Python":
@@ -75,7 +75,7 @@ def work_of(kind: str, seconds: float) -> list[float]:
 
 def best_of(work: Callable[[], object]) -> float:
     """Seconds."""
-    return min(timed(work)() for _ in range(3))
+    return min(timed(work)() for _ in range(7))
 
 
 def perform(kind: str, work: Sequence[float]) -> None:
