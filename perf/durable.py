@@ -9,8 +9,8 @@ import durapool
 from durapool import DurableHandler
 from durapool.executors import ExecutorSpec, ProcessExecutor, ThreadExecutor
 from durapool.stores.base import Store
+from perf.peer import WORKERS
 
-WORKERS = 2
 PROCESSES = ProcessExecutor(workers=WORKERS)
 THREADS = ThreadExecutor()
 TWO_THREADS = ThreadExecutor(max_threads=WORKERS)

@@ -17,9 +17,10 @@ import durapool
 from durapool import DurableContext, MemoryStore, SQLiteStore, durable_execution
 from durapool.executors import ExecutorSpec
 from durapool.stores.base import Store
-from perf.durable import PROCESSES, TWO_THREADS, WORKERS
+from perf.durable import PROCESSES, TWO_THREADS
 from perf.durable_peers import DBOS, MODULES, launched_dbos
 from perf.harness import Contender, measure, timed
+from perf.peer import WORKERS
 from perf.peers import is_installed
 from perf.report import Figure, Report, Table
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from durapool import DurableContext, SQLiteStore, durable_execution
 from durapool.stores.base import Store
-from perf.durable import PROCESSES, WORKERS, run_anew
+from perf.durable import PROCESSES, run_anew
 from perf.harness import Contender, call_afresh, measure_cold
+from perf.peer import WORKERS
 from perf.report import Figure, Report
 
 ROUNDS = 1

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from durapool import DurableContext, durable_execution
 from durapool.executors import ExecutorSpec
-from perf.durable import PROCESSES, TWO_THREADS, WORKERS, run_anew
+from perf.durable import PROCESSES, TWO_THREADS, run_anew
 from perf.harness import Contender, measure, timed
-from perf.peers import Peer, installed, opened
+from perf.peer import WORKERS, Peer
+from perf.peers import installed, opened
 from perf.report import Figure, Report
 
 TARGET = 1.05

@@ -25,7 +25,8 @@ from durapool.executors import ExecutorSpec, ThreadExecutor
 from perf.durable import PROCESSES, run_anew
 from perf.faults.tasks import pids_in
 from perf.harness import Contender, measure
-from perf.peers import ConcurrentFutures, Dask, Durapool, FaultPeer, Joblib, Loky, Pebble, installed
+from perf.peer import FaultPeer
+from perf.peers import ConcurrentFutures, Dask, Durapool, Joblib, Loky, Pebble, installed
 from perf.report import Figure, Report, Table
 
 ROUNDS = 5

@@ -23,8 +23,9 @@ from durapool import DurableContext, SQLiteStore, durable_execution
 from durapool.executors import ExecutorSpec
 from durapool.stores.base import Store
 from perf.benchmarks.cpu import burn
-from perf.durable import PROCESSES, THREADS, WORKERS, run_anew
+from perf.durable import PROCESSES, THREADS, run_anew
 from perf.harness import Contender, measure_cold, timed
+from perf.peer import WORKERS
 from perf.report import Curve, Figure, Report, Table
 
 ROUNDS = 3

@@ -15,9 +15,10 @@ from typing import Any
 
 from durapool import DurableContext, MemoryStore, durable_execution
 from durapool.executors import ExecutorSpec
-from perf.durable import PROCESSES, THREADS, WORKERS, run_anew
+from perf.durable import PROCESSES, THREADS, run_anew
 from perf.harness import Contender, measure, timed
-from perf.peers import ConcurrentFuturesFork, Joblib, Peer, installed, opened
+from perf.peer import WORKERS, Peer
+from perf.peers import ConcurrentFuturesFork, Joblib, installed, opened
 from perf.report import Figure, Report
 
 ROUNDS = 5

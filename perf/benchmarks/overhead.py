@@ -19,10 +19,11 @@ from typing import Any
 from durapool import DurableContext, MemoryStore, SQLiteStore, durable_execution
 from durapool.executors import ExecutorSpec
 from durapool.stores.base import Store
-from perf.durable import PROCESSES, THREADS, WORKERS, run_anew
+from perf.durable import PROCESSES, THREADS, run_anew
 from perf.durable_peers import AWS_SDK, MODULES, run_aws
 from perf.harness import Contender, measure, measure_cold, timed
-from perf.peers import ConcurrentFuturesFork, Dask, Peer, installed, is_installed, opened
+from perf.peer import WORKERS, Peer
+from perf.peers import ConcurrentFuturesFork, Dask, installed, is_installed, opened
 from perf.report import Figure, Report, Table
 
 ROUNDS = 7

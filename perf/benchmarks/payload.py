@@ -20,9 +20,10 @@ import numpy as np
 
 from durapool import DurableContext, MemoryStore, SQLiteStore, durable_execution
 from durapool.stores.base import Store
-from perf.durable import PROCESSES, WORKERS, run_anew
+from perf.durable import PROCESSES, run_anew
 from perf.harness import Contender, measure, timed
-from perf.peers import ConcurrentFuturesFork, ConcurrentFuturesForkServer, Joblib, Peer, installed, opened
+from perf.peer import WORKERS, Peer
+from perf.peers import ConcurrentFuturesFork, ConcurrentFuturesForkServer, Joblib, installed, opened
 from perf.report import Figure, Report, Table
 
 ROUNDS = 5

@@ -20,8 +20,9 @@ import psutil
 
 from durapool import DurableContext, SQLiteStore, durable_execution
 from durapool.executors import ExecutorSpec
-from perf.durable import PROCESSES, TWO_THREADS, WORKERS, run_anew
+from perf.durable import PROCESSES, TWO_THREADS, run_anew
 from perf.harness import Contender, call_afresh, measure_cold
+from perf.peer import WORKERS
 from perf.report import Curve, Figure, Report, Table
 
 ROUNDS = 3

@@ -16,7 +16,8 @@ from typing import Any
 import psutil
 
 from perf.faults.tasks import Task, exits, healthy, is_killed, own_pid, pids_in, stays
-from perf.peers import FAULT_PEERS, FaultPeer
+from perf.peer import FaultPeer
+from perf.peers import FAULT_PEERS
 
 TASKS, DYING = 8, 3
 TIMEOUT = 1.0  # seconds given to a task that would take long
