@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from durapool.configuration import CHECKPOINT, EXECUTOR, configured
 from durapool.exceptions import ValidationError
 from durapool.executors import ExecutorSpec, parse_executor
 from durapool.scope import Settings
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from durapool.decorator import DurableHandler
     from durapool.stores.base import Store
 
-EXECUTOR_VARIABLE = "DURAPOOL_EXECUTOR"
-CHECKPOINT_VARIABLE = "DURAPOOL_CHECKPOINT"
 MODES = ("sync", "async")
 LONGEST_ID = 200  # characters
 
@@ -40,16 +38,16 @@ class Choices:
         checkpoint: str | None = None,
         default_retry: RetryStrategy | None = None,
     ) -> Choices:
-        """The executor of the decorator, the run, the environment; the retry strategy of the run, the decorator.
+        """The executor of the decorator, the run, the configuration; the retry strategy of the run, the decorator.
 
         Raises:
-            ValidationError: an executor or a mode that does not exist.
+            ValidationError: an executor or a mode that does not exist, or a wrong pyproject.toml.
         """
         chosen = None if handler is None else handler.executor
         if chosen is None:
-            chosen = executor if executor is not None else os.environ.get(EXECUTOR_VARIABLE) or "thread"
+            chosen = executor if executor is not None else _configured_executor()
         parse_executor(chosen)
-        mode = checkpoint or os.environ.get(CHECKPOINT_VARIABLE) or MODES[0]
+        mode = checkpoint or _configured_mode()
         if mode not in MODES:
             raise ValidationError(f"checkpoint must be one of {', '.join(MODES)}, not {mode!r}")
         if default_retry is None and handler is not None:
@@ -70,6 +68,22 @@ class Choices:
             checkpoint=self.checkpoint,
             blobs=has_blobs(store),
         )
+
+
+def _configured_executor() -> str:
+    found = configured(EXECUTOR)
+    try:
+        parse_executor(found.value)
+    except ValidationError as error:
+        raise ValidationError(f"{error} ({found.source})") from error
+    return found.value
+
+
+def _configured_mode() -> str:
+    found = configured(CHECKPOINT)
+    if found.value not in MODES:
+        raise ValidationError(f"checkpoint must be one of {', '.join(MODES)}, not {found.value!r} ({found.source})")
+    return found.value
 
 
 def new_execution_id() -> str:

@@ -63,12 +63,13 @@ def open_existing(path: str | None) -> Store:
         ExecutionNotFoundError: there is none.
         StoreError: it cannot be used.
     """
-    from durapool.stores import DEFAULT_PATH, STORE_VARIABLE, open_store
+    from durapool.configuration import STORE, configured
+    from durapool.stores import open_store
 
-    path = path or os.environ.get(STORE_VARIABLE) or DEFAULT_PATH
+    path = path or configured(STORE).value
     if not os.path.lexists(os.path.expanduser(path)):
         raise ExecutionNotFoundError(
-            f"no store at {path!r}; name the one that you mean with --store or {STORE_VARIABLE}"
+            f"no store at {path!r}; name the one that you mean with --store or {STORE.variable}"
         )
     return open_store(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from durapool.configuration import STORE, configured
 from durapool.exceptions import ValidationError
 from durapool.stores.base import ExecutionSummary, SignalRecord, Store
 from durapool.stores.memory import MemoryStore
@@ -11,8 +12,6 @@ from durapool.stores.sqlite import SQLiteStore
 
 __all__ = ["ExecutionSummary", "MemoryStore", "SQLiteStore", "SignalRecord", "Store", "open_store"]
 
-STORE_VARIABLE = "DURAPOOL_STORE"
-DEFAULT_PATH = os.path.join(".durapool", "journal.db")
 _MEMORY = ("memory", ":memory:")
 
 
@@ -21,7 +20,8 @@ def open_store(store: str | os.PathLike[str] | Store | None = None) -> Store:
 
     Args:
         store: a store, given back as it is; the path of an SQLite file; "memory" for a store that ends with the
-            process; None for what DURAPOOL_STORE says, else ``.durapool/journal.db`` in the working directory.
+            process; None for what DURAPOOL_STORE says, else pyproject.toml, else ``.durapool/journal.db`` in the
+            working directory.
 
     Raises:
         StoreError: the file cannot be used; the message says what to do.
@@ -32,7 +32,7 @@ def open_store(store: str | os.PathLike[str] | Store | None = None) -> Store:
         'memory'
     """
     if store is None:
-        store = os.environ.get(STORE_VARIABLE) or DEFAULT_PATH
+        store = configured(STORE).value
     if isinstance(store, (str, os.PathLike)):
         if store in _MEMORY:
             return MemoryStore()
