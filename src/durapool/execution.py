@@ -21,12 +21,13 @@ from durapool.exceptions import (
     SerDesError,
     ValidationError,
 )
+from durapool.progress.views import QUIET, checked_mode
 from durapool.settings import Choices, checked_id, new_execution_id
 
 if TYPE_CHECKING:
     from durapool.config import RetryStrategy
     from durapool.executors import ExecutorSpec
-    from durapool.invocation import Ending
+    from durapool.invocation import Ending, Invocations
     from durapool.records import ErrorObject, Payload
     from durapool.scope import Settings
     from durapool.stores.base import Store
@@ -62,7 +63,7 @@ def run(
     executor: ExecutorSpec | None = None,
     checkpoint: str | None = None,
     retry_failed: bool = False,
-    progress: bool = False,  # noqa: ARG001  # shown by a later version; taken so that programs need not change
+    progress: bool | str = False,
     default_retry: RetryStrategy | None = None,
     handler_name: str | None = None,
 ) -> Any:
@@ -75,13 +76,17 @@ def run(
         handler: a function under `@durable_execution`.
         event: the input; recorded, and the same in every run of one id.
         id: of the execution, 1 to 200 characters; None for a new one, which is printed to stderr.
-        store: a Store, or the path of a journal; None for DURAPOOL_STORE, else `.durapool/journal.db`.
-        executor: where branches run, if neither they nor the decorator say; else DURAPOOL_EXECUTOR, else "thread".
-        checkpoint: "sync" (a step counts once it is committed) or "async"; else DURAPOOL_CHECKPOINT, else "sync".
+        store: a Store, or the path of a journal; None for what is configured, else `.durapool/journal.db`.
+        executor: where branches run, if neither they nor the decorator say; None for what is configured, else "thread".
+        checkpoint: "sync" (a step counts once it is committed) or "async"; None for what is configured, else "sync".
         retry_failed: reopen a finished execution; only what failed in it runs again.
-        progress: without effect in this version.
+        progress: True shows what it does while it runs: live on a terminal and in a notebook, else a line on stderr
+            every few seconds. "lines" and "json" (one object a line on stdout) choose by name.
         default_retry: for steps without a retry strategy, ahead of the decorator's.
         handler_name: "module:name" or "path.py:name", recorded for `resume`; made from the handler when None.
+
+    Configured is what DURAPOOL_STORE, DURAPOOL_EXECUTOR and DURAPOOL_CHECKPOINT say, else `store`, `executor` and
+    `checkpoint` in [tool.durapool] of the nearest pyproject.toml.
 
     Returns:
         What the handler returned, as the serdes gives it back.
@@ -104,11 +109,12 @@ def run(
     _check_handler(handler)
     execution_id = new_execution_id() if id is None else checked_id(id)
     choices = Choices.of(handler, executor, checkpoint, default_retry)
+    mode = checked_mode(progress)
     target = absolute(handler_name) if handler_name is not None else target_of(handler)
     with _opened(store) as opened, _announced(execution_id, store, is_new=id is None):
         settings = choices.settings(execution_id, opened)
         job = Job(handler, target, _dump_event(event, settings), retry_failed)
-        return _conclude(Invocations(job, opened, settings).run(), settings)
+        return _conclude(_run(Invocations(job, opened, settings), execution_id, mode), settings)
 
 
 def resume(
@@ -119,7 +125,7 @@ def resume(
     executor: ExecutorSpec | None = None,
     checkpoint: str | None = None,
     retry_failed: bool = False,
-    progress: bool = False,  # noqa: ARG001  # see run
+    progress: bool | str = False,
     default_retry: RetryStrategy | None = None,
 ) -> Any:
     """Go on with an execution: as `run` with the recorded event, and by default the recorded handler.
@@ -155,6 +161,7 @@ def resume(
     if handler is not None:
         _check_handler(handler)
     Choices.of(handler, executor, checkpoint, default_retry)
+    mode = checked_mode(progress)
     with _opened(store) as opened, _announced(id, store, is_new=False):
         summary = opened.find(id)
         if summary is None:
@@ -163,7 +170,18 @@ def resume(
         if handler is None and (retry_failed or not summary.status.is_terminal):
             handler = load_handler(target)
         settings = Choices.of(handler, executor, checkpoint, default_retry).settings(id, opened)
-        return _conclude(Invocations(Job(handler, target, None, retry_failed), opened, settings).run(), settings)
+        invocations = Invocations(Job(handler, target, None, retry_failed), opened, settings)
+        return _conclude(_run(invocations, id, mode), settings)
+
+
+def _run(invocations: Invocations, execution_id: str, progress: str) -> Ending:
+    if progress == QUIET:
+        return invocations.run()
+    from durapool.progress.reporter import reporting
+    from durapool.progress.views import view_for
+
+    with reporting(execution_id, view_for(progress)):
+        return invocations.run()
 
 
 @contextmanager

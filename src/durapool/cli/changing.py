@@ -103,7 +103,7 @@ def rm(execution_id: str, yes: bool, store: str | None) -> None:
       durapool rm nightly
       durapool rm nightly --yes
     """
-    from durapool.cli.render import clean
+    from durapool.wording import clean
 
     with closing(open_existing(store)) as opened:
         summary = known(opened, execution_id)

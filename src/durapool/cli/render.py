@@ -19,6 +19,7 @@ from rich.tree import Tree
 
 from durapool.cli.tree import Folded, Node, branch_counts, visible
 from durapool.records import DETAIL_CALLBACK_ID, DETAIL_TOTAL, Operation, OperationStatus, OperationType
+from durapool.wording import clean, duration
 
 if TYPE_CHECKING:
     from durapool.stores.base import ExecutionSummary
@@ -48,28 +49,6 @@ def console() -> Console:
     """Stdout as rich sees it; NO_COLOR, TERM and COLUMNS are honoured."""
     fixed = sys.stdout.isatty() or "COLUMNS" in os.environ
     return _Console(file=sys.stdout, width=None if fixed else _UNLIMITED, highlight=False, markup=False, emoji=False)
-
-
-def clean(text: str) -> str:
-    """The text on one line, with all that a terminal could take for a command escaped."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
-    )
-
-
-def duration(seconds: float) -> str:
-    """A span of time for people: ``12 ms``, ``3.2 s``, ``4 min 05 s``, ``2 h 03 min``, ``3 d 04 h``."""
-    seconds = max(0.0, seconds)
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600:02} h"
 
 
 def moment(at: float) -> str:

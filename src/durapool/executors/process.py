@@ -9,6 +9,7 @@ from durapool.pool import registry
 from durapool.pool.batches import PoolBatch
 from durapool.pool.cargo import Limits, LocalCargo
 from durapool.pool.surroundings import surroundings
+from durapool.progress.observer import watched
 from durapool.scope import Scope
 
 
@@ -35,7 +36,8 @@ class ProcessBatches:
                 blobs=scope.blobs,  # type: ignore[arg-type]  # in the parent it is the store's
                 invocation=self._used,
             )
-            return _drive(running, batch)
+            with watched(batch.open, scope, running.pool):
+                return _drive(running, batch)
         finally:
             registry.release(running)
 

@@ -18,6 +18,7 @@ from durapool.executors import ThreadExecutor
 from durapool.executors.base import BatchOutcome, BatchPlan, BranchOutcome, Crashed
 from durapool.executors.open_batch import OpenBatch
 from durapool.operations.child import BranchRef, run_branch
+from durapool.progress.observer import watched
 from durapool.scope import Scope
 
 _LONGEST_NAP = 3600.0  # seconds; a due time beyond it is looked at again
@@ -35,7 +36,8 @@ class ThreadBatches:
         batch = OpenBatch(plan, scope.journal)
         crew = _Crew(batch, scope, self._config.max_threads)
         try:
-            return _drive(batch, scope, crew)
+            with watched(batch, scope):
+                return _drive(batch, scope, crew)
         finally:
             batch.view.revoke()
             self._stragglers.extend(crew.dismiss())

@@ -67,6 +67,7 @@ def take_of_worker(worker: Worker, kind: Kind, body: list[Any]) -> bool:
     match kind:
         case Kind.READY:
             worker.unready -= 1
+            worker.pid = int(body[0])
             if worker.run is not None:
                 worker.run.started = time.monotonic()  # what came before was not the branch's time
         case Kind.LOG:

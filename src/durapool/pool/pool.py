@@ -61,6 +61,7 @@ class Pool:
         )
         self._workforce.listen(self)
         self._dispatcher = Dispatcher(self._workforce, self.size, executor.max_branches_per_worker)
+        self.workers = self._workforce  # for progress to look at, from any thread
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)

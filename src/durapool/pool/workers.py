@@ -41,6 +41,7 @@ class Worker:
     segments: dict[int, Segment] = field(default_factory=dict)  # it has them mapped, or may map them
     branches: int = 0
     initializer: bytes | None = None  # still to be sent, ahead of the first run
+    pid: int = 0  # known once it has come up
     unready: int = 1  # READYs still to come: when it has come up, and after the initializer
     at_end: bool = False  # its socket has ended
     problem: Exception | None = None  # why it was discarded
