@@ -114,7 +114,7 @@ def run(
     with _opened(store) as opened, _announced(execution_id, store, is_new=id is None):
         settings = choices.settings(execution_id, opened)
         job = Job(handler, target, _dump_event(event, settings), retry_failed)
-        return _conclude(_run(Invocations(job, opened, settings), execution_id, mode), settings)
+        return _conclude(_run(Invocations(job, opened, settings), opened, execution_id, mode), settings)
 
 
 def resume(
@@ -171,17 +171,21 @@ def resume(
             handler = load_handler(target)
         settings = Choices.of(handler, executor, checkpoint, default_retry).settings(id, opened)
         invocations = Invocations(Job(handler, target, None, retry_failed), opened, settings)
-        return _conclude(_run(invocations, id, mode), settings)
+        return _conclude(_run(invocations, opened, id, mode), settings)
 
 
-def _run(invocations: Invocations, execution_id: str, progress: str) -> Ending:
-    if progress == QUIET:
-        return invocations.run()
-    from durapool.progress.reporter import reporting
-    from durapool.progress.views import view_for
+def _run(invocations: Invocations, store: Store, execution_id: str, progress: str) -> Ending:
+    """Run with what goes on beside it: looking for a request to stop, and showing progress."""
+    from durapool.stopping import StopWatch
 
-    with reporting(execution_id, view_for(progress)):
-        return invocations.run()
+    with StopWatch(store, execution_id, invocations):
+        if progress == QUIET:
+            return invocations.run()
+        from durapool.progress.reporter import reporting
+        from durapool.progress.views import view_for
+
+        with reporting(execution_id, view_for(progress)):
+            return invocations.run()
 
 
 @contextmanager

@@ -121,6 +121,8 @@ class Invocations:
         self._wake = threading.Event()
         self._pausing = False
         self._view: LeasedJournal | None = None
+        self._journal: Journal | None = None
+        self._executors: Executors | None = None
 
     def run(self) -> Ending:
         """Invoke the handler until the execution ends.
@@ -135,7 +137,7 @@ class Invocations:
         execution_id = self._settings.execution_id
         with self._store.lock(execution_id):
             mode: Mode = "async" if self._settings.checkpoint == "async" else "sync"
-            journal = Journal.open(self._store, execution_id, self._clock, mode)
+            self._journal = journal = Journal.open(self._store, execution_id, self._clock, mode)
             try:
                 return self._begin(journal) or self._loop(journal)
             except StoreFailure as failure:
@@ -152,6 +154,24 @@ class Invocations:
         self._pausing = True
         if self._view is not None:
             self._view.revoke()
+        self._wake.set()
+
+    def stop(self) -> None:
+        """There is a request to stop in the store: end open batches at once, the handler at its next operation.
+
+        From any thread but the handler's.
+
+        Raises:
+            StoreFailure: the store failed.
+        """
+        if self._journal is None:
+            return  # the request is taken up with the beginning
+        if self._view is not None:
+            self._view.revoke()
+        self._journal.look_now()
+        self._journal.settle()
+        if self._executors is not None:
+            self._executors.interrupt()
         self._wake.set()
 
     # --- the beginning
@@ -213,6 +233,9 @@ class Invocations:
     def _loop(self, journal: Journal) -> Ending:
         crashes = 0
         while True:
+            journal.settle()
+            if (ending := self._cut_short(journal)) is not None:
+                return ending
             outcome = self._invoke(journal)
             match outcome:
                 case _Done(value=value, payload=payload):
@@ -236,7 +259,7 @@ class Invocations:
     def _invoke(self, journal: Journal) -> _Outcome:
         """One invocation, recorded with its end and, if that is the execution's, with that one too."""
         started = journal.now()
-        executors = Executors()
+        self._executors = executors = Executors()
         self._view = view = journal.view("the handler")
         try:
             outcome = self._call(journal, view, executors)
@@ -263,7 +286,6 @@ class Invocations:
         assert execution is not None
         scope = Scope(self._settings, view, executors.executor_for, blobs=journal.blobs)
         try:
-            journal.settle()
             event = self._load(execution.payload, "the event")
             result = run_in(scope, self._job.handler, event, DurableContext(scope, None, None))
             what = "the result of the handler"

@@ -103,6 +103,18 @@ def waits_on_workers(event, context):
     context.parallel([branch, branch])
 
 
+@durable_execution
+def waits_in_branches(event, context):
+    def branch(ctx, item, index, inputs):
+        Path(f"branch-{index}").touch()
+        while not Path("go").exists():
+            time.sleep(0.01)
+        return ctx.step(lambda step: 1, name="one")
+
+    result = context.map([0, 1], branch, name="waiting")
+    return sum(result.get_results())
+
+
 not_a_handler = 3
 
 

@@ -1,4 +1,4 @@
-"""``durapool callback`` and ``durapool rm``: they change what is in the store from outside."""
+"""``durapool callback`` and ``durapool stop``: messages from outside to an execution."""
 
 from __future__ import annotations
 
@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from durapool.cli.ages import METAVAR, age
 from durapool.cli.errors import say
-from durapool.cli.options import known, open_existing, store_option
+from durapool.cli.options import id_argument, known, open_existing, store_option
 from durapool.cli.tree import fold
 from durapool.exceptions import InvalidStateError, ValidationError
-from durapool.records import DETAIL_CALLBACK_ID, ErrorObject, Operation, OperationType
+from durapool.records import DETAIL_CALLBACK_ID, ErrorObject, Operation, OperationStatus, OperationType
+from durapool.wording import clean
 
 if TYPE_CHECKING:
     from durapool.stores.base import SignalRecord, Store
 
 _SUCCEED, _FAIL, _HEARTBEAT = "succeed", "fail", "heartbeat"
+_LOOK_SECONDS = 0.1  # between two looks for the end of an execution that was asked to stop
 
 
 @click.command(no_args_is_help=True, short_help="Answer an open callback.")
@@ -91,35 +94,52 @@ def _callbacks(store: Store, callback_id: str | None) -> Iterator[tuple[str, Ope
                 yield summary.id, operation
 
 
-@click.command(no_args_is_help=True, short_help="Forget an execution.")
-@click.argument("execution_id", metavar="ID")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.command(no_args_is_help=True, short_help="Stop an execution.")
+@id_argument
+@click.option("--reason", metavar="TEXT", help="Recorded with the end. [default: stopped by `durapool stop`]")
+@click.option(
+    "--wait",
+    "patience",
+    type=age,
+    metavar=METAVAR,
+    default="10s",
+    show_default=True,
+    help="How long to wait for a run to take it up.",
+)
 @store_option
-def rm(execution_id: str, yes: bool, store: str | None) -> None:
-    """Forget the execution ID: its results and its history are deleted.
+def stop(execution_id: str, reason: str | None, patience: float, store: str | None) -> None:
+    """Stop the execution ID, wherever on this machine it runs: it ends as STOPPED, and what was recorded stays.
+
+    Branches in worker processes are ended at once. Threads cannot be: what they record later is rejected, and a step of
+    the handler itself (outside of any batch) comes to its end first. `durapool resume ID --failed` goes on with it.
 
     \b
     Examples:
-      durapool rm nightly
-      durapool rm nightly --yes
+      durapool stop nightly
+      durapool stop nightly --reason "wrong input" --wait 1min
     """
-    from durapool.wording import clean
+    from durapool.stopping import stop_execution
 
     with closing(open_existing(store)) as opened:
-        summary = known(opened, execution_id)
-        question = f"Delete {clean(execution_id)} ({summary.status.value}, {summary.records} records)?"
-        if not yes and not _confirmed(question):
-            say(f"kept {clean(execution_id)}")
+        known(opened, execution_id)
+        name = clean(execution_id)
+        if stop_execution(opened, execution_id, reason or "stopped by `durapool stop`"):
+            say(f"stopped {name}, which did not run")
             return
-        opened.delete(execution_id)
-    say(f"deleted {clean(execution_id)}")
+        status = _await_end(opened, execution_id, patience)
+    if status is None:
+        say(f"asked {name} to stop; it has not yet: a step of the handler itself ends first")
+    else:
+        say(f"{name} has ended: {status.value}")
 
 
-def _confirmed(question: str) -> bool:
-    try:
-        return click.confirm(question, err=True)
-    except click.Abort as abort:
-        click.echo(err=True)
-        if isinstance(abort.__context__, EOFError):
-            raise ValidationError("nobody answered, so nothing was deleted; --yes deletes without asking") from None
-        raise
+def _await_end(store: Store, execution_id: str, patience: float) -> OperationStatus | None:
+    """How a running execution ended; None if it did not in so many seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        summary = known(store, execution_id)
+        if summary.status.is_terminal:
+            return summary.status
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(_LOOK_SECONDS)

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from durapool.cli.exits import ExitCode, exit_code_of
-from durapool.exceptions import DurableExecutionsError, ExecutionFailedError, HandlerImportError
+from durapool.exceptions import DurableExecutionsError, ExecutionFailedError, HandlerImportError, ValidationError
 
 _OWN_CODE = str(Path(__file__).resolve().parents[1]) + os.sep
 _HEADER = "Traceback (most recent call last):"
@@ -41,7 +41,7 @@ class Group(click.Group):
             except (click.ClickException, click.exceptions.Exit, SystemExit):
                 raise
             except BaseException as error:  # noqa: BLE001  (every error ends in a message and an exit code)
-                if ctx.params.get("debug"):
+                if _wants_traceback(ctx):
                     traceback.print_exc()
                 else:
                     _explain(error)
@@ -50,6 +50,17 @@ class Group(click.Group):
             _close_quietly()
             ctx.exit(ExitCode.CLOSED_PIPE)
         return value
+
+
+def _wants_traceback(ctx: click.Context) -> bool:
+    if ctx.params.get("debug"):
+        return True
+    from durapool.configuration import DEBUG, configured, is_true
+
+    try:
+        return is_true(configured(DEBUG), DEBUG)
+    except ValidationError:
+        return False  # it cannot be told, and what went wrong first is what is told
 
 
 def say(message: str) -> None:

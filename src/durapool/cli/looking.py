@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import click
 
+from durapool.cli.ages import METAVAR, age
 from durapool.cli.errors import say
-from durapool.cli.options import as_json, known, open_existing, store_option
-from durapool.exceptions import ExecutionNotFoundError, StoreError
+from durapool.cli.options import as_json, id_argument, json_option, known, open_existing, store_option
+from durapool.exceptions import ExecutionNotFoundError, StoreError, ValidationError
 from durapool.records import OperationStatus
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from durapool.stores.base import ExecutionSummary, Store
 
 _NEVER = {OperationStatus.READY, OperationStatus.CANCELLED}  # only operations have these
 _STATUSES = [status.value.lower() for status in OperationStatus if status not in _NEVER]
-_json_option = click.option("--json", "json_output", is_flag=True, help="JSON, for machines.")
+_json = json_option("JSON, for machines.")
 
 
 @click.command()
 @click.option("--status", type=click.Choice(_STATUSES, case_sensitive=False), help="Only executions of this status.")
-@_json_option
+@click.option("--newer-than", type=age, metavar=METAVAR, help="Only executions that began since: 1d, 12h, 45min.")
+@click.option("--older-than", type=age, metavar=METAVAR, help="Only executions that began before: 30d, 2w.")
+@_json
 @store_option
-def ls(status: str | None, json_output: bool, store: str | None) -> None:
+def ls(
+    status: str | None, newer_than: float | None, older_than: float | None, json_output: bool, store: str | None
+) -> None:
     """List the executions, newest first.
 
     \b
     Examples:
       durapool ls
-      durapool ls --status failed
+      durapool ls --status failed --newer-than 1d
       durapool ls --json | jq -r '.[].id'
     """
     from durapool.cli import render
@@ -38,49 +50,70 @@ def ls(status: str | None, json_output: bool, store: str | None) -> None:
         if store is not None:
             raise
         found, place = [], "this folder"
-    summaries = [summary for summary in found if status is None or summary.status.value == status.upper()]
+    now = time.time()
+    summaries = [
+        each
+        for each in found
+        if (status is None or each.status.value == status.upper())
+        and (newer_than is None or each.started_at >= now - newer_than)
+        and (older_than is None or each.started_at < now - older_than)
+    ]
     if json_output:
         click.echo(as_json([render.summary_dict(summary) for summary in summaries], pretty=True))
     elif summaries:
         render.console().print(render.executions_table(summaries))
     else:
-        say(f"no {f'{status} ' if status else ''}executions in {place}")
+        kind = " such" if found else ""
+        say(f"no{kind} executions in {place}")
 
 
 @click.command(no_args_is_help=True, short_help="Show an execution's operations as a tree.")
-@click.argument("execution_id", metavar="ID")
+@id_argument
 @click.option("--all", "everything", is_flag=True, help="Every operation: long batches are not folded.")
-@_json_option
+@click.option("--watch", is_flag=True, help="Show it again as it changes, until the execution has ended.")
+@_json
 @store_option
-def show(execution_id: str, everything: bool, json_output: bool, store: str | None) -> None:
+def show(execution_id: str, everything: bool, watch: bool, json_output: bool, store: str | None) -> None:
     """Show the operations of the execution ID as a tree, with status, duration, attempts and errors.
 
     \b
     Examples:
       durapool show nightly
+      durapool show nightly --watch
       durapool show nightly --all | less
       durapool show nightly --json | jq '.operations[] | select(.status == "FAILED")'
     """
     from durapool.cli import render
-    from durapool.cli.tree import fold, grow
+    from durapool.cli.tree import fold
 
+    if watch and json_output:
+        raise ValidationError("--watch is for people; machines run `durapool history ID --json` as often as they like")
     with closing(open_existing(store)) as opened:
         summary = known(opened, execution_id)
-        operations = fold(opened.read(execution_id))
-        label = opened.label
-    if json_output:
-        document = render.summary_dict(summary) | {"operations": [render.operation_dict(one) for one in operations]}
-        click.echo(as_json(document, pretty=True))
-        return
-    root = grow(operations)
+        if json_output:
+            operations = [render.operation_dict(one) for one in fold(opened.read(execution_id))]
+            click.echo(as_json(render.summary_dict(summary) | {"operations": operations}, pretty=True))
+        elif watch:
+            from durapool.cli.watching import watch_tree
+
+            watch_tree(lambda: known(opened, execution_id), lambda summary: _tree(opened, summary, everything))
+        else:
+            render.console().print(_tree(opened, summary, everything))
+
+
+def _tree(store: Store, summary: ExecutionSummary, everything: bool) -> Tree:
+    from durapool.cli import render
+    from durapool.cli.tree import fold, grow
+
+    root = grow(fold(store.read(summary.id)))
     if root is None:
-        raise StoreError(f"{label} lists {execution_id!r} but holds no records of it")
-    render.console().print(render.operation_tree(summary, root, everything))
+        raise StoreError(f"{store.label} lists {summary.id!r} but holds no records of it")
+    return render.operation_tree(summary, root, everything)
 
 
 @click.command(no_args_is_help=True, short_help="Show an execution's events in order.")
-@click.argument("execution_id", metavar="ID")
-@_json_option
+@id_argument
+@_json
 @store_option
 def history(execution_id: str, json_output: bool, store: str | None) -> None:
     """Show all that happened in the execution ID, in order.

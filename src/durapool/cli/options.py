@@ -7,12 +7,14 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from durapool.exceptions import ExecutionNotFoundError, ValidationError
+from durapool.exceptions import DurableExecutionsError, ExecutionNotFoundError, ValidationError
 
 if TYPE_CHECKING:
     from durapool.stores.base import ExecutionSummary, Store
@@ -23,7 +25,35 @@ F = TypeVar("F", bound=Callable[..., Any])
 def store_option(command: F) -> F:
     """``--store``: where the journals are."""
     return click.option(
-        "--store", metavar="PATH", help="The journal's file. [default: DURAPOOL_STORE, else .durapool/journal.db]"
+        "--store",
+        metavar="PATH",
+        shell_complete=_complete_file,
+        help="The journal's file. [default: as configured, else .durapool/journal.db]",
+    )(command)
+
+
+def id_argument(command: F) -> F:
+    """``ID``: of an execution; shells complete it from the store."""
+    return click.argument("execution_id", metavar="ID", shell_complete=_complete_id)(command)
+
+
+def json_option(meaning: str) -> Callable[[F], F]:
+    """``--json``: output for machines."""
+    return click.option("--json", "json_output", is_flag=True, help=meaning)
+
+
+def quiet_option(command: F) -> F:
+    """``--quiet``: no progress."""
+    return click.option("--quiet", "-q", is_flag=True, help="Show no progress.")(command)
+
+
+def checkpoint_option(command: F) -> F:
+    """``--checkpoint``: when a step counts."""
+    return click.option(
+        "--checkpoint",
+        type=click.Choice(["sync", "async"]),
+        help="sync: a step counts once it is on disk; async: faster, a crash may repeat the last few steps."
+        " [default: as configured, else sync]",
     )(command)
 
 
@@ -54,6 +84,40 @@ def checked_executor(text: str | None) -> str | None:
 
         parse_executor(text)
     return text
+
+
+def progress_mode(quiet: bool, json_output: bool) -> str:
+    """What the flags say of progress, else what is configured, else "auto".
+
+    Raises:
+        ValidationError: both flags, or a configured mode that does not exist.
+    """
+    from durapool.configuration import PROGRESS, configured
+    from durapool.progress.views import JSON, MODES, QUIET
+
+    if quiet and json_output:
+        raise ValidationError("--quiet and --json exclude each other: --json is there to tell of progress")
+    if quiet or json_output:
+        return QUIET if quiet else JSON
+    found = configured(PROGRESS)
+    if found.value not in MODES:
+        raise ValidationError(f"progress must be one of {', '.join(MODES)}, not {found.value!r} ({found.source})")
+    return found.value
+
+
+def _complete_file(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
+def _complete_id(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Ids that begin so; none where the store cannot be read: a shell has no place for messages."""
+    try:
+        with closing(open_existing(context.params.get("store"))) as store:
+            found = store.executions()
+    except DurableExecutionsError:
+        return []
+    alike = [summary for summary in found if summary.id.startswith(incomplete)]
+    return [CompletionItem(summary.id, help=summary.status.value) for summary in alike[:100]]
 
 
 def open_existing(path: str | None) -> Store:

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from durapool.executors import ExecutorSpec, ProcessExecutor, ThreadExecutor, parse_executor
-from durapool.executors.thread import ThreadBatches
+from durapool.executors.thread import Crew, ThreadBatches
 
 if TYPE_CHECKING:
     from durapool.executors.base import Executor
@@ -21,6 +21,7 @@ class Executors:
 
     def __init__(self) -> None:
         self._stragglers: list[threading.Thread] = []
+        self._crews: set[Crew] = set()
         self._pools: set[RunningPool] = set()
 
     def executor_for(self, spec: ExecutorSpec) -> Executor:
@@ -31,11 +32,18 @@ class Executors:
         """
         match parse_executor(spec):
             case ThreadExecutor() as config:
-                return ThreadBatches(config, self._stragglers)
+                return ThreadBatches(config, self._stragglers, self._crews)
             case ProcessExecutor() as config:
                 from durapool.executors.process import ProcessBatches  # heavy, and not needed for threads
 
                 return ProcessBatches(config, self._pools)
+
+    def interrupt(self) -> None:
+        """End the batches that are open: whoever waits for one gets OrphanedBranch. From any other thread."""
+        for crew in list(self._crews):
+            crew.interrupt()
+        for running in list(self._pools):
+            running.end_invocation(self._pools, PATIENCE)
 
     def finish_invocation(self) -> None:
         """Wait for what decisions cut off.

@@ -14,6 +14,7 @@ import threading
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 
+from durapool.exceptions import OrphanedBranch
 from durapool.executors import ThreadExecutor
 from durapool.executors.base import BatchOutcome, BatchPlan, BranchOutcome, Crashed
 from durapool.executors.open_batch import OpenBatch
@@ -21,29 +22,35 @@ from durapool.operations.child import BranchRef, run_branch
 from durapool.progress.observer import watched
 from durapool.scope import Scope
 
+_NOBODY = -1  # the index of no branch
 _LONGEST_NAP = 3600.0  # seconds; a due time beyond it is looked at again
 
 
 class ThreadBatches:
-    """Runs batches on threads; remembers threads that outlive their batch."""
+    """Runs batches on threads; notes the crews at work, and threads that outlive their batch."""
 
-    def __init__(self, config: ThreadExecutor, stragglers: list[threading.Thread]) -> None:
+    def __init__(
+        self, config: ThreadExecutor, stragglers: list[threading.Thread], crews: set[Crew] | None = None
+    ) -> None:
         self._config = config
         self._stragglers = stragglers
+        self._crews = set() if crews is None else crews
 
     def run(self, plan: BatchPlan, scope: Scope) -> BatchOutcome:
         """See `Executor.run`."""
         batch = OpenBatch(plan, scope.journal)
-        crew = _Crew(batch, scope, self._config.max_threads)
+        crew = Crew(batch, scope, self._config.max_threads)
+        self._crews.add(crew)
         try:
             with watched(batch, scope):
                 return _drive(batch, scope, crew)
         finally:
+            self._crews.discard(crew)
             batch.view.revoke()
             self._stragglers.extend(crew.dismiss())
 
 
-def _drive(batch: OpenBatch, scope: Scope, crew: _Crew) -> BatchOutcome:
+def _drive(batch: OpenBatch, scope: Scope, crew: Crew) -> BatchOutcome:
     while True:
         while (index := batch.next()) is not None:
             crew.start(index)
@@ -59,7 +66,7 @@ def _drive(batch: OpenBatch, scope: Scope, crew: _Crew) -> BatchOutcome:
         batch.wake_due()
 
 
-class _Crew:
+class Crew:
     """The threads of one batch."""
 
     def __init__(self, batch: OpenBatch, scope: Scope, limit: int) -> None:
@@ -92,6 +99,10 @@ class _Crew:
                 found.append(self._ends.get_nowait())
         self._busy.difference_update(index for index, _ in found)
         return found
+
+    def interrupt(self) -> None:
+        """End the batch from outside, whatever its threads do. From any thread."""
+        self._ends.put((_NOBODY, Crashed(OrphanedBranch("the execution was stopped"))))
 
     def dismiss(self) -> list[threading.Thread]:
         """Send idle threads home; the ones that still run user code are given back."""

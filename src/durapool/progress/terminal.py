@@ -22,11 +22,13 @@ from typing import Any, TextIO
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
+from rich.tree import Tree
 
 from durapool.progress.frame import Room, frame
 from durapool.progress.lines import end_line
 from durapool.progress.model import End, Snapshot
 from durapool.progress.views import is_terminal
+from durapool.wording import counted
 
 PERIOD = 0.25  # seconds
 _MOST_WAITING = 1 << 20  # characters; above it the writer writes by itself
@@ -67,6 +69,15 @@ class Region:
     def draw(self, lines: Sequence[Text]) -> None:
         """Write what waits, and a new frame below it."""
         self._write(self._rendered(lines))
+
+    def draw_tree(self, tree: Tree) -> None:
+        """As `draw`; of what is higher than the terminal the end is counted."""
+        with self._console.capture() as capture:
+            self._console.print(tree)
+        lines, height = capture.get().splitlines(), self.room.height
+        if len(lines) > height:
+            lines = [*lines[: height - 1], f"... {counted(len(lines) - height + 1, 'more line')}"]
+        self._write(lines)
 
     def redraw(self) -> None:
         """Write what waits, if anything does, and the frame that is there below it."""

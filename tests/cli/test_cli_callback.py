@@ -1,8 +1,7 @@
-"""``durapool callback`` and ``rm``."""
+"""``durapool callback``: answers from outside."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -69,20 +68,3 @@ def test_a_callback_that_makes_no_sense_is_refused(durapool: Cli, arguments: tup
     result = durapool("callback", *arguments)
     assert result.exit_code == ExitCode.USAGE
     one_message(result, part)
-
-
-def test_rm_asks_first(durapool: Cli) -> None:
-    durapool("run", "jobs.py:echo", "--id", "a")
-    assert "kept a" in durapool("rm", "a", stdin="n\n").stderr
-    unanswered = durapool("rm", "a", stdin="")
-    assert unanswered.exit_code == ExitCode.USAGE
-    assert "--yes" in unanswered.stderr
-    assert durapool("show", "a").exit_code == 0
-    assert durapool("rm", "a", stdin="y\n").exit_code == 0
-    assert durapool("show", "a").exit_code == ExitCode.USAGE
-
-
-def test_rm_with_yes_does_not_ask(durapool: Cli) -> None:
-    durapool("run", "jobs.py:echo", "--id", "a")
-    assert durapool("rm", "a", "--yes").exit_code == 0
-    assert json.loads(durapool("ls", "--json").stdout) == []
