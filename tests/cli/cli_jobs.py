@@ -1,5 +1,6 @@
 """The handlers that the tests of the command line run, copied into their working directory as jobs.py."""
 
+import logging
 import os
 import time
 from datetime import date
@@ -113,6 +114,19 @@ def waits_in_branches(event, context):
 
     result = context.map([0, 1], branch, name="waiting")
     return sum(result.get_results())
+
+
+@durable_execution
+def talks_in_branches(event, context):
+    def branch(ctx, item, index, inputs):
+        print(f"print of branch {index}", flush=True)
+        logging.getLogger("talks").warning("log of branch %d", index)
+        Path(f"talking-{index}").touch()
+        while not Path("go").exists():
+            time.sleep(0.01)
+        return ctx.step(lambda step: 1, name="one")
+
+    return sum(context.map([0, 1], branch, name="talking").get_results())
 
 
 not_a_handler = 3

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.text import Text
 
 from durapool.progress.lines import state_of
 from durapool.progress.model import BatchProgress, Load, Snapshot, WorkerRow
-from durapool.wording import clean, counted, duration, size
+from durapool.wording import clean, counted, duration, rate, size
 
-_NARROW = 76  # columns below which a batch takes two lines
-_LONGEST_NAME = 28
+_NARROW = 96  # columns below which a batch takes two lines
+_TIGHT = 60  # columns below which what can be missed is left out
+_LEAST_NAME = 28  # cells that a longer name may always have
 _LONGEST_BAR = 40
 _GAP = "  "
 
@@ -26,33 +28,39 @@ class Room:
     height: int
     ascii_only: bool = False
 
+    @property
+    def overflow(self) -> Literal["crop", "ellipsis"]:
+        """How text that is too long ends."""
+        return "crop" if self.ascii_only else "ellipsis"
+
 
 def frame(snapshot: Snapshot, room: Room) -> list[Text]:
     """The lines: the execution, its batches, its workers. What does not fit is counted."""
-    lines = [_header(snapshot)]
+    lines = [_header(snapshot, room)]
     left = room.height - len(lines)
     for_batches = max(left - min(len(snapshot.workers), left // 2), 1)
     batches = _batches(snapshot.batches[:for_batches], room)
     lines += _fitted(batches, len(snapshot.batches), for_batches, "batch", "batches")
     left = room.height - len(lines)
-    workers = [[_worker(row)] for row in sorted(snapshot.workers, key=lambda row: not row.branch)[: max(left, 0)]]
+    busy_first = sorted(snapshot.workers, key=lambda row: not row.branch)
+    workers = [[_worker(row, room)] for row in busy_first[: max(left, 0)]]
     lines += _fitted(workers, len(snapshot.workers), left, "worker", "workers")
     for line in lines:
-        line.truncate(room.width, overflow="crop" if room.ascii_only else "ellipsis")
+        line.truncate(room.width, overflow=room.overflow)
     return lines[: room.height]
 
 
-def _header(snapshot: Snapshot) -> Text:
+def _header(snapshot: Snapshot, room: Room) -> Text:
     line = Text(clean(snapshot.execution_id), "bold")
     line.append(f"{_GAP}{duration(snapshot.seconds)}", "default")
     loads = [load for load in (snapshot.load, *(row.load for row in snapshot.workers)) if load is not None]
     if snapshot.workers:
         busy = sum(1 for row in snapshot.workers if row.branch and not row.lent)
-        line.append(f"{_GAP}{busy} of {counted(len(snapshot.workers), 'worker')} busy")
+        line.append(f"{_GAP}{busy}/{len(snapshot.workers)} workers busy")
     if snapshot.on_threads:
         line.append(f"{_GAP}{snapshot.on_threads} on threads")
     if loads:
-        line.append(f"{_GAP}{_load(_sum(loads))}", "dim")
+        line.append(f"{_GAP}{_load(_sum(loads), room)}", "dim")
     return line
 
 
@@ -60,8 +68,9 @@ def _sum(loads: Sequence[Load]) -> Load:
     return Load(sum(load.cpu_percent for load in loads), sum(load.rss for load in loads))
 
 
-def _load(load: Load) -> str:
-    return f"{load.cpu_percent:3.0f} % {size(load.rss):>8}"
+def _load(load: Load, room: Room) -> str:
+    cpu, rss = f"{load.cpu_percent:.0f} %", size(load.rss)
+    return f"{cpu} {rss}" if room.width < _TIGHT else f"{cpu:>6} {rss:>8}"
 
 
 def _fitted(groups: Sequence[list[Text]], total: int, room: int, one: str, several: str) -> list[Text]:
@@ -82,63 +91,61 @@ def _batches(batches: Sequence[BatchProgress], room: Room) -> list[list[Text]]:
     names = [_name(batch) for batch in batches]
     counts = [f"{batch.ended}/{batch.total}" for batch in batches]
     longest = max(map(len, counts), default=0)
-    if room.width < _NARROW:
-        name_width = room.width - longest - len(_GAP)
-        return [_two_lines(*each, name_width, longest, room) for each in zip(batches, names, counts, strict=True)]
-    states = [_state(batch) for batch in batches]
-    name_width = min(max(map(cell_len, names), default=0), _LONGEST_NAME)
-    state_width = max((state.cell_len for state in states), default=0)
-    bar_width = room.width - name_width - longest - state_width - 3 * len(_GAP)
-    bar_width = max(8, min(_LONGEST_BAR, bar_width))
+    states = [_state(batch, room) for batch in batches]
     rows = zip(batches, names, counts, states, strict=True)
+    if room.width < _NARROW:
+        return [_two_lines(batch, name, count.rjust(longest), state, room) for batch, name, count, state in rows]
+    name_width = min(max(map(cell_len, names), default=0), max(_LEAST_NAME, room.width // 3))
+    state_width = max((state.cell_len for state in states), default=0)
+    bar_width = max(8, min(_LONGEST_BAR, room.width - name_width - longest - state_width - 3 * len(_GAP)))
     return [
         [
-            Text.assemble(
-                set_cell_size(name, name_width),
-                _GAP,
-                _bar(batch, bar_width, room.ascii_only),
-                _GAP,
-                count.rjust(longest),
-                _GAP,
-                state,
+            Text(_GAP).join(
+                [_cut(name, name_width, room), _bar(batch, bar_width, room), Text(count.rjust(longest)), state]
             )
         ]
         for batch, name, count, state in rows
     ]
 
 
-def _two_lines(batch: BatchProgress, name: str, count: str, name_width: int, longest: int, room: Room) -> list[Text]:
-    state = _state(batch)
+def _two_lines(batch: BatchProgress, name: str, count: str, state: Text, room: Room) -> list[Text]:
     bar_width = max(4, min(_LONGEST_BAR, room.width - state.cell_len - len(_GAP)))
-    return [
-        Text.assemble(set_cell_size(name, name_width), _GAP, count.rjust(longest)),
-        Text.assemble(_bar(batch, bar_width, room.ascii_only), _GAP, state),
-    ]
+    first = [_cut(name, max(4, room.width - len(count) - len(_GAP)), room), Text(count)]
+    return [Text(_GAP).join(first), Text(_GAP).join([_bar(batch, bar_width, room), state])]
 
 
 def _name(batch: BatchProgress) -> str:
     return f"{clean(batch.name)} in {clean(batch.place)}" if batch.place else clean(batch.name)
 
 
-def _state(batch: BatchProgress) -> Text:
-    """Failed, running, rate, time left."""
+def _cut(name: str, width: int, room: Room) -> Text:
+    """The name in exactly so many cells."""
+    text = Text(name)
+    text.truncate(width, overflow=room.overflow, pad=True)
+    return text
+
+
+def _state(batch: BatchProgress, room: Room) -> Text:
+    """Failed, running, rate, time left; on a narrow terminal the rate is what can be missed."""
+    pace = rate(batch.rate)
     line = Text()
     for note in state_of(batch):
+        if note == pace and room.width < _TIGHT:
+            continue
         style = "bold red" if note.endswith("failed") else "cyan" if note.endswith("left") else ""
         line.append((_GAP if line else "") + note, style)
     return line
 
 
-def _bar(batch: BatchProgress, width: int, ascii_only: bool) -> Text:
+def _bar(batch: BatchProgress, width: int, room: Room) -> Text:
     """Succeeded, failed, running and the rest, in proportion; what there is of a kind takes a cell at least."""
-    full, empty = ("#", "-") if ascii_only else ("━", "─")
+    succeeded, failed, running, rest = "#x=-" if room.ascii_only else "━━━─"
     cells = _shares([batch.succeeded, batch.failed, batch.running], batch.total, width)
-    rest = width - sum(cells)
     return Text.assemble(
-        (full * cells[0], "green"),
-        (("x" if ascii_only else full) * cells[1], "red"),
-        (("=" if ascii_only else full) * cells[2], "blue"),
-        (empty * rest, "dim"),
+        (succeeded * cells[0], "green"),
+        (failed * cells[1], "red"),
+        (running * cells[2], "blue"),
+        (rest * (width - sum(cells)), "dim"),
     )
 
 
@@ -149,10 +156,11 @@ def _shares(counts: Sequence[int], total: int, width: int) -> list[int]:
     return cells
 
 
-def _worker(row: WorkerRow) -> Text:
-    line = Text(f"{f'pid {row.pid}' if row.pid else 'starting':<12}{_GAP}")
-    line.append(f"{'' if row.load is None else _load(row.load):>14}", "dim")
-    line.append(f"{_GAP}{clean(row.branch) or 'idle'}", "" if row.branch else "dim")
+def _worker(row: WorkerRow, room: Room) -> Text:
+    load = "" if row.load is None else _load(row.load, room)
+    what = f"pid {row.pid}" if row.pid else "starting"
+    line = Text(f"{what} {load} " if room.width < _TIGHT else f"{what:<12}{_GAP}{load:>15}{_GAP}", "dim")
+    line.append(clean(row.branch) or "idle", "default" if row.branch else "")
     if row.lent:
-        line.append(", which waits for its own batch", "dim")
+        line.append(", which waits for its own batch")
     return line

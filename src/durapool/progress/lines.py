@@ -70,7 +70,7 @@ def _batch(batch: BatchProgress) -> str:
 
 
 def state_of(batch: BatchProgress) -> list[str]:
-    """What is to be said of a batch beside how many branches have ended."""
+    """What is to be said of a batch beside how many branches have ended, from failures to the time left."""
     notes = [f"{batch.failed} failed"] if batch.failed else []
     notes += [f"{batch.running} running"] if batch.running and batch.end is None else []
     notes += [f"{batch.waiting} waiting"] if batch.waiting else []
