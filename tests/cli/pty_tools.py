@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 
 class InTerminal:
@@ -54,16 +55,22 @@ class InTerminal:
     def wait_for(self, condition: Callable[[str], bool]) -> str:
         deadline = time.monotonic() + 60
         while not condition(text := self.text):
-            assert time.monotonic() < deadline, text
-            assert self.process.poll() is None or condition(self.text), self.text
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                self._give_up("this never came true")
             time.sleep(0.01)
         return text
+
+    def _give_up(self, why: str) -> NoReturn:
+        self.process.kill()
+        self.process.wait()
+        raise AssertionError(f"{why}: {self.text[-2000:]}")
 
     def end(self) -> str:
         """All text, once the command has ended."""
         deadline = time.monotonic() + 60
         while self.process.poll() is None:
-            assert time.monotonic() < deadline, self.text
+            if time.monotonic() > deadline:
+                self._give_up("the command does not end")
             self.text  # noqa: B018  # read on: a full terminal would hold the command
             time.sleep(0.01)
         text = self.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_a_signal_during_the_live_view_restores_the_terminal(
 
 def is_narrow(text: str) -> bool:
     """Whether the last whole frame fits into 30 columns."""
-    parts = text.split("\x1b[J")
+    parts = re.sub(r"\x1b\[[0-9;]*m", "", text).split("\x1b[J")
     return len(parts) > 2 and "talking" in parts[-2] and max(map(len, parts[-2].splitlines())) <= 30
 
 
