@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,7 +80,7 @@ def test_binary_on_stdin_is_refused(durapool: Cli) -> None:
     one_message(result, "standard input is not UTF-8 text")
 
 
-@pytest.mark.parametrize("command", [("resume",), ("show",), ("history",), ("rm", "--yes")])
+@pytest.mark.parametrize("command", [("resume",), ("show",), ("history",), ("rm", "--yes"), ("stop",)])
 def test_an_unknown_id_is_told_with_ids_that_look_alike(durapool: Cli, command: tuple[str, ...]) -> None:
     durapool("run", "jobs.py:echo", "--id", "nightly-2024")
     result = durapool(*command, "nightly-2042")
@@ -123,7 +125,36 @@ def test_a_damaged_store_is_trouble_with_the_store(durapool: Cli, folder: Path) 
 
 
 def test_debug_shows_the_traceback(durapool: Cli) -> None:
+    plain = durapool("show", "nobody", DURAPOOL_DEBUG="0")
+    assert "Traceback" not in plain.stderr
     for result in (durapool("--debug", "show", "nobody"), durapool("show", "nobody", DURAPOOL_DEBUG="1")):
         assert result.exit_code == ExitCode.USAGE
         assert "Traceback" in result.stderr
         assert "ExecutionNotFoundError" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("run", "jobs.py:echo"), ("ls",), ("show", "a"), ("gc", "--older-than", "1d")])
+def test_an_unknown_key_in_pyproject_is_named_with_its_file(
+    durapool: Cli, folder: Path, command: tuple[str, ...]
+) -> None:
+    (folder / "pyproject.toml").write_text('[tool.durapool]\nexectuor = "process"\n')
+    result = durapool(*command)
+    assert result.exit_code == ExitCode.USAGE
+    one_message(result, "unknown key 'exectuor'", str(folder / "pyproject.toml"), "did you mean 'executor'?")
+    assert not (folder / ".durapool").exists()
+
+
+def test_a_store_on_a_read_only_disk_says_so(durapool: Cli, folder: Path) -> None:
+    (folder / "disk").mkdir()
+    durapool("run", "jobs.py:echo", "--id", "a", "--store", "disk/j.db")
+    read_only = "mount --bind disk disk && mount -o remount,ro,bind disk"
+    if subprocess.run(["unshare", "-m", "bash", "-c", read_only], check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount")
+    for command in ("run jobs.py:echo --id b", "ls", "show a", "stop a", "rm a --yes", "gc --older-than 1s --yes"):
+        script = f"{read_only} && exec {sys.executable} -m durapool {command} --store disk/j.db"
+        done = subprocess.run(["unshare", "-m", "bash", "-c", script], check=False, capture_output=True, text=True)
+        assert done.returncode == ExitCode.UNAVAILABLE
+        assert done.stderr.startswith("durapool: The store ")
+        assert "disk/j.db" in done.stderr
+        assert "--store" in done.stderr
+        assert done.stderr.count("\n") == 1

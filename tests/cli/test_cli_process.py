@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from cli_tools import Cli, eventually, one_message, started
 
+from durapool.cli.app import cli
 from durapool.cli.exits import MEANINGS, ExitCode
 from durapool.history import history
 from durapool.stores import open_store
@@ -116,7 +117,7 @@ def test_help_is_quick_because_commands_import_what_they_need() -> None:
     assert done.stdout == "[]\n", done.stderr
 
 
-@pytest.mark.parametrize("command", ["run", "resume", "ls", "show", "history", "callback", "rm"])
+@pytest.mark.parametrize("command", [*cli.commands])
 def test_every_command_has_help_with_examples(durapool: Cli, command: str) -> None:
     result = durapool(command, "--help")
     assert result.exit_code == 0
