@@ -28,6 +28,7 @@ BENCHMARKS = {
     "resume": "time to go on with a half-finished execution of 100,000 branches",
     "nested": "batches within batches, on one pool",
     "faults": "time to notice a lost worker, to replace it, to stop losers",
+    "progress": "showing what goes on, against showing nothing",
 }
 LONG = {"consumer": "memory of the parent while it consumes 1,000 results of 8 MiB"}
 QUICK_ROUNDS = 1

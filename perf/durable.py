@@ -17,7 +17,14 @@ TWO_THREADS = ThreadExecutor(max_threads=WORKERS)
 
 
 def run_anew(
-    handler: DurableHandler, event: Any, executor: ExecutorSpec, store: Store | str, checkpoint: str = "sync"
+    handler: DurableHandler,
+    event: Any,
+    executor: ExecutorSpec,
+    store: Store | str,
+    checkpoint: str = "sync",
+    progress: bool | str = False,
 ) -> Any:
     """The result of a new execution."""
-    return durapool.run(handler, event, id=uuid4().hex, store=store, executor=executor, checkpoint=checkpoint)
+    return durapool.run(
+        handler, event, id=uuid4().hex, store=store, executor=executor, checkpoint=checkpoint, progress=progress
+    )

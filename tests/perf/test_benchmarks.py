@@ -28,6 +28,7 @@ TARGETS = {
     ],
     "resume": ["process: resume with", "thread: resume with"],
     "nested": [],
+    "progress": ["busy: live", "busy: json", "empty: live", "empty: json"],
     "faults": ["first_successful: from the decision to the return"],
     "consumer": ["arrays,", "bytes,"],
 }
