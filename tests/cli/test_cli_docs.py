@@ -34,7 +34,7 @@ def test_every_exit_code_is_documented() -> None:
 def test_every_command_is_documented() -> None:
     named = [re.match(r"`durapool (\w+)", row[0]) for row in rows("cli.md", "| command | what it does |")]
     documented = {match[1] for match in named if match}
-    assert documented == set(cli.commands)
+    assert documented >= set(cli.commands)
 
 
 def test_every_key_is_documented_with_its_variable_and_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
