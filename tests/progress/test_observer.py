@@ -113,8 +113,8 @@ def test_an_open_batch_is_seen_with_its_counts(tmp_path: Path, executor: str) ->
 def test_workers_are_seen_with_their_branch_and_load(tmp_path: Path) -> None:
     with running(flat_job, tmp_path, "process:2") as observer:
         meter = Meter(period=0.0)
-        expected = {"branch 2 (map-item-2) of items", "branch 3 (map-item-3) of items"}
-        eventually(lambda: {row.branch for row in observer.snapshot().workers} == expected)
+        held = {f"branch {index} (map-item-{index}) of items" for index in (2, 3, 4)}
+        eventually(lambda: len(held.intersection(row.branch for row in observer.snapshot().workers)) == 2)
         snapshot = meter.measured(observer.snapshot())
         assert all(row.load is not None and row.load.rss > 1 << 20 for row in snapshot.workers)
         assert {row.pid for row in snapshot.workers}.isdisjoint({os.getpid()})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from durapool.executors.open_batch import OpenBatch
+    from durapool.pool.batches import ActiveRun
     from durapool.pool.workers import Worker
     from durapool.scope import Scope
 
@@ -45,8 +46,8 @@ class _Watch:
         self._ended_before = counts.succeeded + counts.failed
         self._marks: deque[tuple[float, int]] = deque([(self._opened_at, self._ended_before)])
 
-    def progress(self, now: float, end: End | None = None) -> BatchProgress:
-        """How it stands."""
+    def progress(self, now: float, end: End | None = None, ahead: int = 0) -> BatchProgress:
+        """How it stands; `ahead` branches of it wait in the line of a worker and do not run yet."""
         coordinator, plan = self.batch.coordinator, self.batch.plan
         counts, running = coordinator.counts, coordinator.running
         kind = str(plan.sub_type).lower()
@@ -58,7 +59,7 @@ class _Watch:
             total=plan.total,
             succeeded=counts.succeeded,
             failed=counts.failed,
-            running=max(0, min(running, counts.unfinished)),
+            running=max(0, min(running, counts.unfinished) - ahead),
             waiting=max(0, counts.unfinished - running),
             recorded_before=self._ended_before,
             seconds=now - self._opened_at,
@@ -125,21 +126,26 @@ class Observer:
             self._ended.clear()
         pools = {id(watch.pool): watch.pool for watch in open_now if watch.pool is not None}
         workers = [worker for pool in pools.values() for worker in pool.workers]
+        runs = [(worker, _run_of(worker)) for worker in workers]
+        ahead: Counter[OpenBatch] = Counter()
+        for worker, run in runs:
+            if run is not None:
+                ahead[run.batch.open] += max(0, len(worker.runs) - 1)
+        watches = (*open_now, *self._watch_nested(runs))
         on_threads = sum(watch.batch.coordinator.running for watch in open_now if watch.pool is None)
         return Snapshot(
             execution_id=self.execution_id,
             seconds=now - self._started,
-            batches=(*(watch.progress(now) for watch in (*open_now, *self._watch_nested(workers))), *paused),
+            batches=(*(watch.progress(now, ahead=ahead[watch.batch]) for watch in watches), *paused),
             ended=ended,
-            workers=tuple(self._row(worker) for worker in workers),
+            workers=tuple(self._row(worker, run) for worker, run in runs),
             on_threads=on_threads,
         )
 
-    def _watch_nested(self, workers: Sequence[Worker]) -> Sequence[_Watch]:
+    def _watch_nested(self, runs: Sequence[tuple[Worker, ActiveRun | None]]) -> Sequence[_Watch]:
         """The batches that branches on workers wait for."""
         found: dict[OpenBatch, _Watch] = {}
-        for worker in workers:
-            run = worker.run
+        for _, run in runs:
             if run is None or run.batch.execution_id != self.execution_id:
                 continue
             for nested in list(run.nested.values()):
@@ -147,13 +153,20 @@ class Observer:
         self._nested = found
         return tuple(found.values())
 
-    def _row(self, worker: Worker) -> WorkerRow:
-        run = worker.run
+    def _row(self, worker: Worker, run: ActiveRun | None) -> WorkerRow:
         if run is None:
             return WorkerRow(worker.number, worker.pid)
         if run.batch.execution_id != self.execution_id:
             return WorkerRow(worker.number, worker.pid, f"a branch of {run.batch.execution_id}")
         return WorkerRow(worker.number, worker.pid, run.label, run.lent)
+
+
+def _run_of(worker: Worker) -> ActiveRun | None:
+    """What the worker runs at this moment."""
+    try:
+        return worker.run
+    except IndexError:  # it has ended since the worker was asked whether there is one
+        return None
 
 
 _observers: dict[str, Observer] = {}
