@@ -152,8 +152,7 @@ class Invocations:
     def pause(self) -> None:
         """End this run at the handler's next operation, or at once while it is suspended. From any thread."""
         self._pausing = True
-        if self._view is not None:
-            self._view.revoke()
+        self._revoke()
         self._wake.set()
 
     def stop(self) -> None:
@@ -166,13 +165,17 @@ class Invocations:
         """
         if self._journal is None:
             return  # the request is taken up with the beginning
-        if self._view is not None:
-            self._view.revoke()
+        self._revoke()
         self._journal.look_now()
         self._journal.settle()
+        self._revoke()  # of an invocation that has begun meanwhile; a later one finds the request
         if self._executors is not None:
             self._executors.interrupt()
         self._wake.set()
+
+    def _revoke(self) -> None:
+        if self._view is not None:
+            self._view.revoke()
 
     # --- the beginning
 
@@ -261,6 +264,8 @@ class Invocations:
         started = journal.now()
         self._executors = executors = Executors()
         self._view = view = journal.view("the handler")
+        if journal.stop_requested is not None:
+            view.revoke()
         try:
             outcome = self._call(journal, view, executors)
         finally:
