@@ -27,10 +27,13 @@ from durapool.exceptions import (
 from durapool.executors.base import Crashed, Failed, Suspended
 from durapool.executors.runtime import Executors
 from durapool.journal import EXECUTION_ID, Journal
+from durapool.pool.machine import usable_cpus
 from durapool.records import (
+    DETAIL_CPUS,
     DETAIL_HANDLER,
     DETAIL_REQUEST_ID,
     DETAIL_STARTED_AT,
+    DETAIL_USAGE,
     Action,
     ErrorObject,
     Operation,
@@ -42,6 +45,7 @@ from durapool.records import (
 from durapool.reopen import updates_to_reopen
 from durapool.scope import Scope, Settings, run_in
 from durapool.serdes import dump, load
+from durapool.usage import ProcessMeter
 
 if TYPE_CHECKING:
     from durapool.blobs import Blobs
@@ -261,7 +265,7 @@ class Invocations:
 
     def _invoke(self, journal: Journal) -> _Outcome:
         """One invocation, recorded with its end and, if that is the execution's, with that one too."""
-        started = journal.now()
+        started, meter = journal.now(), ProcessMeter()
         self._executors = executors = Executors()
         self._view = view = journal.view("the handler")
         if journal.stop_requested is not None:
@@ -271,7 +275,12 @@ class Invocations:
         finally:
             view.revoke()
             executors.finish_invocation()
-        details = {DETAIL_REQUEST_ID: uuid.uuid4().hex, DETAIL_STARTED_AT: started}
+        details = {
+            DETAIL_REQUEST_ID: uuid.uuid4().hex,
+            DETAIL_STARTED_AT: started,
+            DETAIL_CPUS: usable_cpus(),
+            DETAIL_USAGE: meter.read(),
+        }
         invocation = _of_execution(Action.INVOCATION)._replace(details=details)
         match outcome:
             case _Done(payload=payload):

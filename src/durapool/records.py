@@ -198,6 +198,8 @@ DETAIL_CALLBACK_ID = "callback_id"  # START of a CALLBACK
 DETAIL_HANDLER = "handler"  # START of EXECUTION: "module:name" or "file.py:name", what `durapool resume` imports
 DETAIL_REQUEST_ID = "request_id"  # INVOCATION
 DETAIL_STARTED_AT = "started_at"  # INVOCATION: epoch seconds
+DETAIL_CPUS = "cpus"  # INVOCATION: how many CPUs this process could use
+DETAIL_USAGE = "usage"  # INVOCATION, and the end of a branch's context: a `usage.Usage` of its last run
 
 
 class Record(NamedTuple):

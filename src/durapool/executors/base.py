@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from durapool.results import BatchItemStatus, CompletionReason
     from durapool.scope import Scope
     from durapool.serdes import SerDes
+    from durapool.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,15 @@ class Succeeded:
 
     payload: Payload
     summary: str | None = None
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A branch raised."""
+    """A branch raised; `usage` None where it could not be measured: its worker was lost, say."""
 
     error: ErrorObject
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)

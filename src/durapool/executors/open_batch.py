@@ -10,6 +10,8 @@ journal after a round of reports and before it acts on what they led to.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from durapool.coordinator import CompletionPolicy, Coordinator
 from durapool.executors.base import (
     BatchOutcome,
@@ -25,6 +27,7 @@ from durapool.executors.base import (
 )
 from durapool.records import (
     DETAIL_REPLAY_CHILDREN,
+    DETAIL_USAGE,
     Action,
     ErrorObject,
     Operation,
@@ -34,6 +37,9 @@ from durapool.records import (
     Update,
 )
 from durapool.results import BatchItemStatus
+
+if TYPE_CHECKING:
+    from durapool.usage import Usage
 
 
 class OpenBatch:
@@ -96,14 +102,14 @@ class OpenBatch:
     def ended(self, index: int, outcome: BranchOutcome) -> None:
         """Take the outcome of a run of branch `index`; after the decision it is ignored."""
         match outcome:
-            case Succeeded(payload, summary):
+            case Succeeded(payload, summary, usage):
                 if self.coordinator.on_succeeded(index):
                     self._items[index] = ItemRecord(index, BatchItemStatus.SUCCEEDED, payload)
-                    self._record_end(index, Action.SUCCEED, payload if summary is None else summary, None, summary)
-            case Failed(error):
+                    self._record_end(index, Action.SUCCEED, payload if summary is None else summary, None, summary, usage)
+            case Failed(error, usage):
                 if self.coordinator.on_failed(index):
                     self._items[index] = ItemRecord(index, BatchItemStatus.FAILED, error=error)
-                    self._record_end(index, Action.FAIL, None, error, None)
+                    self._record_end(index, Action.FAIL, None, error, None, usage)
             case Suspended(waiting_on):
                 self._waiting[index] = waiting_on
                 self.coordinator.on_suspended(index)
@@ -125,10 +131,19 @@ class OpenBatch:
         return self.coordinator.decision is not None
 
     def _record_end(
-        self, index: int, action: Action, payload: Payload | None, error: ErrorObject | None, summary: str | None
+        self,
+        index: int,
+        action: Action,
+        payload: Payload | None,
+        error: ErrorObject | None,
+        summary: str | None,
+        usage: Usage | None,
     ) -> None:
         if self.plan.flat:
             return
+        details: dict[str, Any] = {} if summary is None else {DETAIL_REPLAY_CHILDREN: True}
+        if usage is not None:
+            details[DETAIL_USAGE] = usage
         update = Update(
             self.plan.branch_id(index),
             action,
@@ -139,7 +154,7 @@ class OpenBatch:
             index,
             payload,
             error,
-            details=None if summary is None else {DETAIL_REPLAY_CHILDREN: True},
+            details=details or None,
         )
         if self.view.get(update.operation_id) is None:
             # it never came to run: it could not be sent, or its worker died with the START not yet sent

@@ -16,11 +16,12 @@ from queue import Empty, SimpleQueue
 
 from durapool.exceptions import OrphanedBranch
 from durapool.executors import ThreadExecutor
-from durapool.executors.base import BatchOutcome, BatchPlan, BranchOutcome, Crashed
+from durapool.executors.base import BatchOutcome, BatchPlan, BranchOutcome, Crashed, Failed, Succeeded
 from durapool.executors.open_batch import OpenBatch
 from durapool.operations.child import BranchRef, run_branch
 from durapool.progress.observer import watched
 from durapool.scope import Scope
+from durapool.usage import ThreadMeter
 
 _NOBODY = -1  # the index of no branch
 _LONGEST_NAP = 3600.0  # seconds; a due time beyond it is looked at again
@@ -112,8 +113,11 @@ class Crew:
 
     def _work(self) -> None:
         while (index := self._jobs.get()) is not None:
+            meter = ThreadMeter()
             try:
                 outcome: BranchOutcome = self._run(index)
+                if isinstance(outcome, (Succeeded, Failed)):
+                    outcome = replace(outcome, usage=meter.read())
             except BaseException as signal:  # noqa: BLE001  # the batch's own thread raises it
                 outcome = Crashed(signal)
             self._ends.put((index, outcome))

@@ -14,6 +14,7 @@ from durapool.pool.transfer import Part, drop, keep, kept, shipped
 from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_update
 from durapool.pool.workers import Worker
 from durapool.records import ErrorObject, Operation
+from durapool.usage import Usage
 
 
 def post_run(run: ActiveRun, recorded: list[Operation], function: Part | None, item: Part | None) -> None:
@@ -100,8 +101,8 @@ def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
         raise WireError(str(error)) from error
 
 
-def outcome_of(run: ActiveRun, kind: Kind, body: list[Any]) -> BranchOutcome:
-    """What a terminal message of a worker says.
+def outcome_of(run: ActiveRun, kind: Kind, body: list[Any], usage: Usage) -> BranchOutcome:
+    """What a terminal message of a worker says; `usage` is what the run has used, from the same message.
 
     Raises:
         WireError: it is none, or not well-formed.
@@ -109,27 +110,15 @@ def outcome_of(run: ActiveRun, kind: Kind, body: list[Any]) -> BranchOutcome:
     """
     match kind:
         case Kind.DONE:
-            return kept(run, Succeeded(*unpack_result(body[2], body[3])))
+            return kept(run, Succeeded(*unpack_result(body[2], body[3]), usage))
         case Kind.FAILED:
-            return Failed(unpack_error(body[2]) or ErrorObject("an error without a message"))
+            return Failed(unpack_error(body[2]) or ErrorObject("an error without a message"), usage)
         case Kind.SUSPENDED:
             return Suspended(frozenset(body[2]))
         case Kind.CRASHED:
             return Crashed(_exception(body[2], body[3]))
         case _:
             raise WireError(f"{kind.name}, which only others send")
-
-
-def seconds_of(body: list[Any]) -> float:
-    """How long a run took, from a terminal message.
-
-    Raises:
-        WireError: it is no number.
-    """
-    seconds = body[1]
-    if not isinstance(seconds, float) or not seconds >= 0:
-        raise WireError(f"a run that took {seconds!r:.100} seconds")
-    return seconds
 
 
 def _exception(pickled: bytes | None, error: list[Any] | None) -> BaseException:

@@ -34,10 +34,10 @@ from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import HeldLosses, lost_error, timeout_error
 from durapool.pool.machine import default_start_method, usable_cpus
-from durapool.pool.messages import outcome_of, seconds_of, stage_updates, take_of_worker
+from durapool.pool.messages import outcome_of, stage_updates, take_of_worker
 from durapool.pool.supervisor import SupervisorLink
 from durapool.pool.transfer import give_file, shipped
-from durapool.pool.wire import Kind, WireError
+from durapool.pool.wire import Kind, WireError, unpack_usage
 from durapool.pool.workers import Worker
 from durapool.pool.workforce import Loss, Workforce
 
@@ -319,7 +319,8 @@ class Pool:
                 run.batch.attempt(give_file, run, kind, body)
                 self._workforce.wants_to_send(worker)
             case _:
-                self._take_end(worker, run, outcome_of(run, kind, body), seconds_of(body))
+                usage = unpack_usage(body[1])
+                self._take_end(worker, run, outcome_of(run, kind, body, usage), usage.seconds)
 
     def _take_end(self, worker: Worker, run: ActiveRun, outcome: BranchOutcome, seconds: float) -> None:
         self._dispatcher.next_in_line(worker)

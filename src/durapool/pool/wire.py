@@ -29,6 +29,7 @@ from durapool.records import (
     Payload,
     Update,
 )
+from durapool.usage import Usage
 
 VERSION = 1
 HEADER = struct.Struct(">BBI")
@@ -67,10 +68,10 @@ class Kind(IntEnum):
     # worker to parent
     READY = 40  # pid
     UPDATES = 41  # run, [updates]
-    DONE = 42  # run, seconds, payload, summary or nil
-    FAILED = 43  # run, seconds, error
-    SUSPENDED = 44  # run, seconds, [operation ids]
-    CRASHED = 45  # run, seconds, pickled exception or nil, error
+    DONE = 42  # run, usage, payload, summary or nil
+    FAILED = 43  # run, usage, error
+    SUSPENDED = 44  # run, usage, [operation ids]
+    CRASHED = 45  # run, usage, pickled exception or nil, error
     SPAWN_BATCH = 46  # run, nested batch number, see worker.nested.describe
     FETCH_INPUTS = 47  # run, batch key
     LOG = 48  # run or nil, log record as a map
@@ -254,6 +255,29 @@ def unpack_result(payload: Any, summary: Any) -> tuple[Payload, str | None]:
     if not isinstance(payload, (str, bytes, BlobRef)) or not isinstance(summary, _TEXT):
         raise WireError(f"a result of type {type(payload).__name__} with a summary of type {type(summary).__name__}")
     return payload, summary
+
+
+def unpack_usage(row: Any) -> Usage:
+    """What a branch used.
+
+    Raises:
+        WireError: a field is missing, of another type or out of range.
+    """
+    if not isinstance(row, list) or len(row) != 5:
+        raise WireError("a usage that is not an array of five")
+    pid, thread, seconds, cpu, peak = row
+    if not (
+        isinstance(pid, int)
+        and isinstance(thread, (int, type(None)))
+        and isinstance(seconds, float)
+        and 0 <= seconds < MAX_COUNT
+        and isinstance(cpu, float)
+        and 0 <= cpu < MAX_COUNT
+        and isinstance(peak, int)
+        and 0 <= peak < MAX_COUNT
+    ):
+        raise WireError("a usage with a field of another type, or out of range")
+    return Usage(pid, thread, seconds, cpu, peak)
 
 
 def pack_operation(operation: Operation, now: float) -> tuple[Any, ...]:

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import time
 
 from durapool.errors import error_of
 from durapool.executors.base import BranchOutcome, Crashed, Failed, Succeeded, Suspended
@@ -15,6 +14,7 @@ from durapool.pausing import pauses
 from durapool.pickling import dump_value, enter_worker, load_function
 from durapool.pool.wire import Kind, pack, pack_error
 from durapool.records import ErrorObject
+from durapool.usage import ProcessMeter, Usage
 from durapool.worker.branch import Run, WorkerBatch, run_message
 from durapool.worker.channel import Channel, ParentGoneError
 from durapool.worker.journal import StreamedJournal
@@ -102,38 +102,38 @@ def initialize(initializer: bytes) -> ErrorObject | None:
 
 def run_one(channel: Channel, run: Run, broken: ErrorObject | None, forwarding: Forwarding) -> None:
     """Run one branch, send its outcome, and wait for the parent where that outcome may decide the batch."""
-    began = time.perf_counter()
+    meter = ProcessMeter()
     channel.begin(run.number)
     journal = run.journal(channel)
     outcome = run.execute(channel, journal, forwarding.after_loading) if broken is None else Failed(broken)
     flush_prints()
-    seconds = time.perf_counter() - began
+    usage = meter.read()
     channel.tell_dropped()
     try:
-        send_outcome(channel, journal, run, seconds, outcome)
+        send_outcome(channel, journal, run, usage, outcome)
     except ParentGoneError:
         raise
     except Exception as error:  # noqa: BLE001  # an outcome that cannot be sent is still an outcome
         outcome = Failed(error_of(error, local=False))
-        send_outcome(channel, journal, run, seconds, outcome)
+        send_outcome(channel, journal, run, usage, outcome)
     if pauses(run.pause_after, outcome):
         channel.wait_until_taken_in(run.number)
 
 
-def send_outcome(channel: Channel, journal: StreamedJournal, run: Run, seconds: float, outcome: BranchOutcome) -> None:
+def send_outcome(channel: Channel, journal: StreamedJournal, run: Run, usage: Usage, outcome: BranchOutcome) -> None:
     """Exactly one terminal message a run, in one write with the last updates."""
     match outcome:
         case Succeeded(payload, summary):
-            frame = pack(Kind.DONE, run.number, seconds, payload, summary)
+            frame = pack(Kind.DONE, run.number, usage, payload, summary)
         case Failed(error):
-            frame = pack(Kind.FAILED, run.number, seconds, pack_error(error))
+            frame = pack(Kind.FAILED, run.number, usage, pack_error(error))
         case Suspended(waiting_on):
-            frame = pack(Kind.SUSPENDED, run.number, seconds, list(waiting_on))
+            frame = pack(Kind.SUSPENDED, run.number, usage, list(waiting_on))
         case Crashed(exception):
             if isinstance(exception, ParentGoneError):
                 raise exception
             error = error_of(exception, local=False)
-            frame = pack(Kind.CRASHED, run.number, seconds, _pickled(exception), pack_error(error))
+            frame = pack(Kind.CRASHED, run.number, usage, _pickled(exception), pack_error(error))
     channel.send_frame(journal.end() + frame)
 
 
