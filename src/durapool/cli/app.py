@@ -10,6 +10,7 @@ from durapool.cli.errors import Group
 from durapool.cli.exits import MEANINGS
 from durapool.cli.looking import history, ls, show
 from durapool.cli.removing import gc, rm
+from durapool.cli.reporting import report
 from durapool.cli.running import resume, run
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"  {code.value:>3}  {text}" for code, text in MEANINGS.items())
@@ -38,5 +39,5 @@ def cli(debug: bool) -> None:
     """
 
 
-for _command in (run, resume, ls, show, history, callback, stop, rm, gc, doctor):
+for _command in (run, resume, ls, show, history, report, callback, stop, rm, gc, doctor):
     cli.add_command(_command)

@@ -105,7 +105,9 @@ class OpenBatch:
             case Succeeded(payload, summary, usage):
                 if self.coordinator.on_succeeded(index):
                     self._items[index] = ItemRecord(index, BatchItemStatus.SUCCEEDED, payload)
-                    self._record_end(index, Action.SUCCEED, payload if summary is None else summary, None, summary, usage)
+                    self._record_end(
+                        index, Action.SUCCEED, payload if summary is None else summary, None, summary, usage
+                    )
             case Failed(error, usage):
                 if self.coordinator.on_failed(index):
                     self._items[index] = ItemRecord(index, BatchItemStatus.FAILED, error=error)

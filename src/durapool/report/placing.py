@@ -1,0 +1,219 @@
+"""Where on the timeline each branch is drawn: bars on lanes.
+
+A lane is a place, not a process: workers whose lives do not overlap share one, so that a pool that replaces its workers
+does not need a lane for each. The handler's own operations have lanes above, and whatever was not measured (a branch
+that is still running, was cut off, lost its worker, or recorded no operation of its own) has lanes below.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from heapq import heappop, heappush
+
+from durapool.records import OperationStatus, OperationType
+from durapool.report.reading import Entry, InvocationEnd, Log
+
+_SLACK = 1e-4  # seconds: two that touch do not overlap
+_WAITS = (OperationType.WAIT, OperationType.CALLBACK)
+_CUT_SHORT = (InvocationEnd.KILLED, InvocationEnd.CRASHED)
+
+
+class BarState(StrEnum):
+    """How a bar looks."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    RUNNING = "running"
+    CUT_OFF = "cut off"
+    EARLIER = "earlier"  # an earlier run of a branch that has run again since
+
+
+class LaneKind(StrEnum):
+    """What a lane stands for."""
+
+    HANDLER = "handler"
+    WORKER = "worker"
+    THREAD = "thread"
+    UNMEASURED = "not measured"
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One row of the timeline."""
+
+    label: str
+    kind: LaneKind
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A stretch of time on a lane, in epoch seconds. `branch` is the index of a FLAT one, else -1."""
+
+    lane: int
+    entry: int
+    began: float
+    ended: float
+    state: BarState
+    branch: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """All lanes from top to bottom, and their bars."""
+
+    lanes: list[Lane]
+    bars: list[Bar]
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A bar that has no lane yet."""
+
+    entry: int
+    began: float
+    ended: float
+    state: BarState
+    branch: int = -1
+
+
+def place(log: Log) -> Placed:
+    """The bars of an execution."""
+    workers: defaultdict[tuple[int, int | None], list[Entry]] = defaultdict(list)
+    unmeasured: list[_Span] = []
+    inside = _inside_branches(log.entries)
+    for entry in log.entries:
+        if entry.is_branch:
+            if (usage := entry.usage) is None or entry.operation.ended_at is None:
+                unmeasured.append(_Span(entry.index, entry.began, entry.end, _state(entry)))
+            else:
+                workers[usage.pid, usage.thread].append(entry)
+    lives = {worker: _laid_out(entries) for worker, entries in workers.items()}
+    for spans in lives.values():
+        for span in spans:
+            unmeasured += _earlier_runs(log, log.entries[span.entry], span.began)
+    unmeasured += _flat_branches(log)
+    own = [
+        _Span(entry.index, entry.began, entry.end, _state(entry))
+        for entry in log.entries[1:]
+        if not inside[entry.index] and not entry.is_branch
+    ]
+    stacks = [
+        (LaneKind.HANDLER, [[span] for span in own]),
+        (LaneKind.WORKER, [life for (_, thread), life in lives.items() if thread is None]),
+        (LaneKind.THREAD, [life for (_, thread), life in lives.items() if thread is not None]),
+        (LaneKind.UNMEASURED, [[span] for span in unmeasured]),
+    ]
+    placed = Placed([], [])
+    for kind, groups in stacks:
+        _stack(placed, kind, groups)
+    return placed
+
+
+def _inside_branches(entries: Sequence[Entry]) -> list[bool]:
+    """For each entry whether a branch encloses it; operations of FLAT branches are inside one too."""
+    inside: list[bool] = []
+    for entry in entries:
+        above = entries[entry.parent] if entry.parent >= 0 else None
+        inside.append(above is not None and (inside[above.index] or above.is_branch or above.is_batch))
+    return inside
+
+
+def _state(entry: Entry) -> BarState:
+    if entry.cut_off:
+        return BarState.CUT_OFF
+    match entry.operation.status:
+        case OperationStatus.SUCCEEDED:
+            return BarState.SUCCEEDED
+        case status if status.is_terminal:
+            return BarState.FAILED
+        case _:
+            return BarState.RUNNING
+
+
+def _laid_out(entries: Iterable[Entry]) -> list[_Span]:
+    """The runs of one worker, which runs one at a time: laid from the last backwards, each as long as was measured.
+
+    The recorded ends are when the parent has committed them, several at once where branches are short.
+    """
+    spans: list[_Span] = []
+    limit = float("inf")
+    for entry in sorted(entries, key=lambda each: each.operation.ended_seq, reverse=True):
+        usage = entry.usage
+        assert usage is not None
+        ended = min(entry.end, limit)
+        limit = ended - usage.seconds
+        spans.append(_Span(entry.index, limit, ended, _state(entry)))
+    return spans[::-1]
+
+
+def _earlier_runs(log: Log, branch: Entry, began: float) -> list[_Span]:
+    """The runs of a branch before its last one: in invocations that ended without it, or before it was suspended."""
+    below = list(_below(log.entries, branch))
+    suspends = any(entry.operation.type in _WAITS or len(entry.attempts) > 1 for entry in below)
+    times = [(branch.began, branch.began), *((e.began, e.end) for e in below if e.operation.type not in _WAITS)]
+    found = []
+    for invocation in log.invocations:
+        before = invocation.ended <= began
+        if not before and not suspends:
+            continue
+        within = [(a, b) for a, b in times if invocation.began <= a <= invocation.ended and (before or b <= began)]
+        if within:
+            ended = invocation.ended if invocation.end in _CUT_SHORT else max(b for _, b in within)
+            found.append(_Span(branch.index, within[0][0], min(ended, began), BarState.EARLIER))
+    return [span for span in found if span.ended - span.began > _SLACK]
+
+
+def _below(entries: Sequence[Entry], top: Entry) -> Iterable[Entry]:
+    """What a branch has recorded itself, in order of start: its nested branches have bars of their own."""
+    for index in top.children:
+        entry = entries[index]
+        if not entry.is_branch:
+            yield entry
+            yield from _below(entries, entry)
+
+
+def _flat_branches(log: Log) -> list[_Span]:
+    """FLAT branches have no operation of their own: each is drawn from its first operation's start to its last end."""
+    found = []
+    for batch in log.entries:
+        if not batch.is_batch:
+            continue
+        parts: defaultdict[int, list[Entry]] = defaultdict(list)
+        for index in batch.children:
+            entry = log.entries[index]
+            if not entry.is_branch and entry.operation.branch is not None:
+                parts[entry.operation.branch].append(entry)
+        for branch, entries in parts.items():
+            began, ended = min(entry.began for entry in entries), max(entry.end for entry in entries)
+            found.append(_Span(entries[0].index, began, ended, _state(entries[-1]), branch))
+    return found
+
+
+def _stack(placed: Placed, kind: LaneKind, groups: list[list[_Span]]) -> None:
+    """Give each group the first lane that is free for all of its time; longer ones go first where they begin at once."""
+    free: list[int] = []  # a heap of lanes that nobody uses now
+    busy: list[tuple[float, int]] = []  # a heap of (until, lane)
+    first = len(placed.lanes)
+    for group in sorted(groups, key=lambda spans: (spans[0].began, -spans[-1].ended)):
+        while busy and busy[0][0] <= group[0].began + _SLACK:
+            heappush(free, heappop(busy)[1])
+        if free:
+            lane = heappop(free)
+        else:
+            lane = len(placed.lanes)
+            placed.lanes.append(Lane(_label(kind, lane - first + 1), kind))
+        heappush(busy, (group[-1].ended, lane))
+        placed.bars.extend(Bar(lane, span.entry, span.began, span.ended, span.state, span.branch) for span in group)
+
+
+def _label(kind: LaneKind, number: int) -> str:
+    match kind:
+        case LaneKind.HANDLER:
+            return "handler" if number == 1 else ""
+        case LaneKind.UNMEASURED:
+            return "not measured" if number == 1 else ""
+        case _:
+            return f"{kind.value} {number}"
