@@ -39,8 +39,9 @@ def advice(batch: BatchFigures, name: str, longest: str) -> Iterator[str]:
     if batch.tail > _TAIL_SECONDS and batch.tail > _TAIL * batch.seconds:
         share = batch.longest / batch.median if batch.median else 0.0
         yield (
-            f"For the last {batch.tail:.1f} s of {name} fewer than half of its workers had something to do. Its longest "
-            f"branch, {longest}, took {batch.longest:.1f} s, {share:.1f} times the median: start it first, or split it."
+            f"For the last {batch.tail:.1f} s of {name} fewer than half of its workers had something to do. Its "
+            f"longest branch, {longest}, took {batch.longest:.1f} s, {share:.1f} times the median: start it first, or "
+            "split it."
         )
     if batch.total >= _MANY and batch.median < _BRIEF:
         yield (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 _LEAST = 1.0  # seconds: shorter pauses are shown as they were
 _PART = 0.1  # of the active time: pauses up to this part of it, too
@@ -36,10 +36,7 @@ class Fold:
         folded = [(a, b) for a, b in gaps if b - a > max(_LEAST, _PART * busy)]
         width = _WIDTH * (ended - began - sum(b - a for a, b in folded))
         edges = [began, *(edge for gap in folded for edge in gap), max(ended, began)]
-        lengths = [
-            (min(width, b - a) if place % 2 else b - a)
-            for place, (a, b) in enumerate(zip(edges, edges[1:], strict=False))
-        ]
+        lengths = [(min(width, b - a) if place % 2 else b - a) for place, (a, b) in enumerate(pairwise(edges))]
         self._real = edges
         self._folded = [0.0, *accumulate(lengths)]
         self.pauses = [Pause(self._folded[i], lengths[i], edges[i + 1] - edges[i]) for i in range(1, len(lengths), 2)]

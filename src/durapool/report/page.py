@@ -4,8 +4,8 @@ The scripts in template/ are ES modules that import each other by relative paths
 import by path, so they are joined into one here: each becomes a function with a scope of its own that returns what it
 exports, and its imports become constants.
 
-What came from users is in the data alone, and the page shows it as text. Should any of it become markup all the same, the
-content security policy lets no script run but the one whose hash it names, and nothing be loaded or sent.
+What came from users is in the data alone, and the page shows it as text. Should any of it become markup all the same,
+the content security policy lets no script run but the one whose hash it names, and nothing be loaded or sent.
 """
 
 from __future__ import annotations

@@ -193,7 +193,7 @@ def _flat_branches(log: Log) -> list[_Span]:
 
 
 def _stack(placed: Placed, kind: LaneKind, groups: list[list[_Span]]) -> None:
-    """Give each group the first lane that is free for all of its time; longer ones go first where they begin at once."""
+    """Give each group the first lane that is free for all of its time; the longer first of those that begin at once."""
     free: list[int] = []  # a heap of lanes that nobody uses now
     busy: list[tuple[float, int]] = []  # a heap of (until, lane)
     first = len(placed.lanes)

@@ -58,6 +58,8 @@ def open_database(path: Path, synchronous: str, busy_timeout: float) -> sqlite3.
     except OSError as error:
         raise os_failure(path, error) from error
     try:
+        if size and _is_on_read_only_disk(path):
+            return _open_to_read(path, busy_timeout)
         if size:
             _check_format(path, busy_timeout)
         connection = _connect(path, "rw", busy_timeout)
@@ -114,6 +116,27 @@ def _checked_size(path: Path) -> int:
             f"If you trust what is in it: chmod 600 '{path}'."
         )
     return found.st_size
+
+
+def _is_on_read_only_disk(path: Path) -> bool:
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _open_to_read(path: Path, busy_timeout: float) -> sqlite3.Connection:
+    """Open a file that nobody can change: SQLite then needs neither locks nor files beside it. A write fails."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise StoreError(
+            f"The store {path} is on a read-only disk, and its last records are still in {log.name}, which can be read "
+            "only where files can be made. Copy both to a folder that you can write to, and name the copy."
+        )
+    connection = _connect(path, "ro&immutable=1", busy_timeout)
+    try:
+        _refuse_foreign(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _check_format(path: Path, busy_timeout: float) -> None:
