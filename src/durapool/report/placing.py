@@ -1,8 +1,8 @@
 """Where on the timeline each branch is drawn: bars on lanes.
 
 A lane is a place, not a process: workers whose lives do not overlap share one, so that a pool that replaces its workers
-does not need a lane for each. The handler's own operations have lanes above, and whatever was not measured (a branch
-that is still running, was cut off, lost its worker, or recorded no operation of its own) has lanes below.
+does not need a lane for each. The handler's own operations have lanes above. A run that was not measured (it goes on,
+was cut off, lost its worker, or is of a FLAT branch) takes a place that was free at its time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LaneKind(StrEnum):
     HANDLER = "handler"
     WORKER = "worker"
     THREAD = "thread"
-    UNMEASURED = "not measured"
+    PLACE = "place"  # of branches where none was measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +100,16 @@ def place(log: Log) -> Placed:
         for entry in log.entries[1:]
         if not inside[entry.index] and not entry.is_branch
     ]
-    stacks = [
-        (LaneKind.HANDLER, [[span] for span in own]),
-        (LaneKind.WORKER, [life for (_, thread), life in lives.items() if thread is None]),
-        (LaneKind.THREAD, [life for (_, thread), life in lives.items() if thread is not None]),
-        (LaneKind.UNMEASURED, [[span] for span in unmeasured]),
-    ]
+    stacks = {
+        LaneKind.HANDLER: [[span] for span in own],
+        LaneKind.WORKER: [life for (_, thread), life in lives.items() if thread is None],
+        LaneKind.THREAD: [life for (_, thread), life in lives.items() if thread is not None],
+        LaneKind.PLACE: [],
+    }
+    rest = next((kind for kind in (LaneKind.WORKER, LaneKind.THREAD) if stacks[kind]), LaneKind.PLACE)
+    stacks[rest] += [[span] for span in unmeasured]
     placed = Placed([], [])
-    for kind, groups in stacks:
+    for kind, groups in stacks.items():
         _stack(placed, kind, groups)
     return placed
 
@@ -210,10 +212,6 @@ def _stack(placed: Placed, kind: LaneKind, groups: list[list[_Span]]) -> None:
 
 
 def _label(kind: LaneKind, number: int) -> str:
-    match kind:
-        case LaneKind.HANDLER:
-            return "handler" if number == 1 else ""
-        case LaneKind.UNMEASURED:
-            return "not measured" if number == 1 else ""
-        case _:
-            return f"{kind.value} {number}"
+    if kind is LaneKind.HANDLER:
+        return "handler" if number == 1 else ""
+    return f"{kind.value} {number}"

@@ -16,12 +16,12 @@ from durapool.report.reading import Entry
 
 Event = dict[str, Any]
 
-_PROCESSES = {LaneKind.HANDLER: 1, LaneKind.WORKER: 2, LaneKind.THREAD: 3, LaneKind.UNMEASURED: 4}
+_PROCESSES = {LaneKind.HANDLER: 1, LaneKind.WORKER: 2, LaneKind.THREAD: 3, LaneKind.PLACE: 4}
 _NAMES = {
     LaneKind.HANDLER: "handler",
     LaneKind.WORKER: "workers",
     LaneKind.THREAD: "threads",
-    LaneKind.UNMEASURED: "not measured",
+    LaneKind.PLACE: "branches",
 }
 
 

@@ -102,17 +102,20 @@ function paintRuler(pen, marks) {
   pen.font = `11px ${getComputedStyle(document.body).fontFamily}`;
   pen.textBaseline = "middle";
   pen.strokeStyle = colour("line");
+  const labels = paintPauses(pen, CURVES_HEIGHT, true);
   pen.fillStyle = colour("soft");
   for (const [time, text] of marks) {
     const x = Math.round(xOf(time)) + 0.5;
+    const end = x + 4 + pen.measureText(text).width;
     line(pen, x, RULER - 5, x, CURVES_HEIGHT);
-    if (x + pen.measureText(text).width + 4 < width) pen.fillText(text, x + 4, 11);
+    if (end < width && labels.every(([from, to]) => end < from || x > to)) pen.fillText(text, x + 4, 11);
   }
-  paintPauses(pen, CURVES_HEIGHT, true);
   paintCrosshair(pen, CURVES_HEIGHT);
 }
 
+/** Stripes where time was folded; the stretches that their labels take. */
 function paintPauses(pen, height, labelled) {
+  const labels = [];
   for (const [at, long, seconds] of data.pauses) {
     const [x0, x1] = [Math.max(xOf(at), GUTTER), xOf(at + long)];
     if (x1 < GUTTER || x0 > width) continue;
@@ -122,11 +125,11 @@ function paintPauses(pen, height, labelled) {
     const text = `paused ${duration(seconds)}`;
     const room = pen.measureText(text).width;
     const x = Math.min(Math.max((x0 + x1 - room) / 2, GUTTER), width - room - 4);
-    pen.fillStyle = colour("card");
-    pen.fillRect(x - 4, 2, room + 8, RULER - 5);
     pen.fillStyle = colour("warn");
-    pen.fillText(text, x, 11);
+    if (labels.every(([from, to]) => x + room < from || x > to)) pen.fillText(text, x, 11);
+    labels.push([x - 4, x + room + 8]);
   }
+  return labels;
 }
 
 function paintCrosshair(pen, height) {
@@ -288,6 +291,7 @@ function paintBar(pen, bar, x, y, w, h) {
   const ended = state === STATE.succeeded || state === STATE.failed;
   pen.globalAlpha = app.bright && !app.bright[operation] ? 0.13 : 1;
   pen.fillStyle = ended ? barColour(bar) : stripes(pen, hueName(bar));
+  if (isBatch(operation) && ended) pen.globalAlpha *= 0.3; // it only encloses: its branches are what ran
   if (w > 5) {
     pen.beginPath();
     pen.roundRect(x, y, w, h, 3);
@@ -297,7 +301,8 @@ function paintBar(pen, bar, x, y, w, h) {
   }
   if (w > 40) {
     if (bars.branch[bar] < 0 && !isBatch(operation)) paintSteps(pen, operation, y + h);
-    pen.fillStyle = ended ? colour("bar-text") : colour("text");
+    if (isBatch(operation) && ended) pen.globalAlpha /= 0.3;
+    pen.fillStyle = ended && !isBatch(operation) ? colour("bar-text") : colour("text");
     fittedText(pen, barName(bar), x + 6, y + h / 2 + 0.5 - (h > 18 ? 1 : 0), w - 10);
   }
   if (operation === app.selected) {
