@@ -139,6 +139,14 @@ def skips_a_branch_that_was_not_taken_back(it: Culprit) -> None:
     it.say(Kind.SKIPPED, it.run)
 
 
+def tells_an_end_without_what_it_used(it: Culprit) -> None:
+    it.say(Kind.DONE, it.run, '"forged"', None)
+
+
+def tells_that_it_used_less_than_nothing(it: Culprit) -> None:
+    it.say(Kind.DONE, it.run, '"forged"', None, [1, None, -1.0, 0.0, 0])
+
+
 def tells_an_error_that_is_no_error(it: Culprit) -> None:
     it.say(Kind.FAILED, it.run, 0.1, [1, 2, 3, 4, 5])
 
@@ -208,6 +216,8 @@ CULPRITS = [
     tells_the_outcome_of_another_run,
     tells_the_updates_of_another_run,
     tells_a_result_that_is_no_payload,
+    tells_an_end_without_what_it_used,
+    tells_that_it_used_less_than_nothing,
     tells_an_error_that_is_no_error,
     tells_a_suspension_on_what_is_no_id,
     speaks_as_the_supervisor,

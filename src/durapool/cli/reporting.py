@@ -60,7 +60,9 @@ def _report(execution_id: str, store: str | None) -> Report:
 
 def _write(path: str, text: str) -> None:
     if path == "-":
-        sys.stdout.buffer.write(text.encode())
+        rest = memoryview(text.encode())
+        while rest:  # with PYTHONUNBUFFERED a pipe takes a part at a time
+            rest = rest[sys.stdout.buffer.write(rest) :]
         return
     try:
         with open(path, "w", encoding="utf-8") as file:

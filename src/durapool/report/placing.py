@@ -17,6 +17,7 @@ from durapool.records import OperationStatus, OperationType
 from durapool.report.reading import Entry, InvocationEnd, Log
 
 _SLACK = 1e-4  # seconds: two that touch do not overlap
+LATE = 0.05  # seconds by which the parent may take up an end late
 _WAITS = (OperationType.WAIT, OperationType.CALLBACK)
 _CUT_SHORT = (InvocationEnd.KILLED, InvocationEnd.CRASHED)
 
@@ -145,9 +146,10 @@ def _laid_out(entries: Iterable[Entry]) -> list[_Span]:
     for entry in sorted(entries, key=lambda each: each.operation.ended_seq, reverse=True):
         usage = entry.usage
         assert usage is not None
-        ended = min(entry.end, limit)
-        limit = ended - usage.seconds
-        spans.append(_Span(entry.index, limit, ended, _state(entry)))
+        limit = min(entry.end, limit) - usage.seconds
+        if 0 < limit - entry.began < LATE:
+            limit = entry.began  # its end was taken up late: the start tells better
+        spans.append(_Span(entry.index, limit, limit + usage.seconds, _state(entry)))
     return spans[::-1]
 
 

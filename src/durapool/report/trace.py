@@ -11,7 +11,7 @@ from typing import Any
 
 from durapool.report.figures import BINS
 from durapool.report.model import Report, label
-from durapool.report.placing import Bar, LaneKind
+from durapool.report.placing import LATE, Bar, LaneKind
 from durapool.report.reading import Entry
 
 Event = dict[str, Any]
@@ -62,8 +62,8 @@ def _slices(report: Report) -> Iterator[Event]:
         yield _slice(report, label(entry), entry, bar.began, bar.ended, place, bar)
         if kind is not LaneKind.HANDLER and bar.branch < 0:
             for inner in _inside(report.log.entries, entry):
-                began, ended = max(inner.began, bar.began), min(inner.end, bar.ended)
-                if began <= ended:
+                if inner.end > bar.began - LATE:  # else it is of an earlier run
+                    began, ended = (min(max(at, bar.began), bar.ended) for at in (inner.began, inner.end))
                     yield _slice(report, label(inner), inner, began, ended, place, None)
 
 
