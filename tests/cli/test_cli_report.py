@@ -136,7 +136,7 @@ class TestOnAReadOnlyDisk:
         return folder
 
     def test_a_store_can_be_looked_at(self, store: Path) -> None:
-        ended = self.run(store, "durapool ls --store disk/journal.db && durapool report b --store disk/journal.db -o -;")
+        ended = self.run(store, "export DURAPOOL_STORE=disk/journal.db; durapool ls >&2 && durapool report b -o -;")
         assert ended.returncode == 0, ended.stderr
         assert data_of(ended.stdout)["execution"]["branches"] == {"succeeded": 8, "failed": 1}
 

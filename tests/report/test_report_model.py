@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from report_tools import BEGAN, MB, Book, bars_of, index_of, many_branches, two_workers, used
 
@@ -189,7 +191,7 @@ def test_bars_of_a_lane_never_overlap_and_come_in_order():
     report = many_branches(500).report()
     for lane in range(len(report.placed.lanes)):
         bars = [bar for bar in report.placed.bars if bar.lane == lane]
-        assert all(a.ended <= b.began + 1e-4 for a, b in zip(bars, bars[1:], strict=False))
+        assert all(a.ended <= b.began + 1e-4 for a, b in pairwise(bars))
 
 
 def test_long_pauses_are_folded_and_short_ones_are_not():

@@ -16,7 +16,14 @@ from durapool.records import ErrorObject
 from durapool.report import render
 from durapool.report.page import MODULES, embedded, script_of_page
 
-EVIL = ["</script><script>document.title='gone'</script>", "<!--", "<img src=x onerror=alert(1)>", "]]>", "&lt;", "\ud800"]
+EVIL = [
+    "</script><script>document.title='gone'</script>",
+    "<!--",
+    "<img src=x onerror=alert(1)>",
+    "]]>",
+    "&lt;",
+    "\ud800",
+]
 
 
 class Outline(HTMLParser):

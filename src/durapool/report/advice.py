@@ -11,27 +11,30 @@ _TAIL_SECONDS = 0.5
 _BRIEF = 0.002  # seconds of a median branch
 _MANY = 100  # branches from which their brevity matters
 _WAITING = 0.6  # of the branches' time on a CPU
+_SATURATED = 0.8  # of the CPUs: more workers than CPUs have to wait for each other
 _GIL = 1.15  # CPUs that threads of one interpreter use together at most
 
 
-def advice(batch: BatchFigures, name: str, longest: str) -> Iterator[str]:
+def advice(batch: BatchFigures, cpus: int, name: str, longest: str) -> Iterator[str]:
     """Sentences on one batch.
 
     Args:
         batch: its figures.
+        cpus: that the execution could use.
         name: what it is called.
         longest: the name of its longest branch.
     """
     if batch.longest_entry < 0 or batch.seconds <= 0:
         return
     used = 0.0 if batch.cpu is None else batch.cpu / batch.seconds
+    saturated = used > _SATURATED * cpus
     bound_by_gil = batch.on_threads and batch.lanes > 1 and 0.8 <= used <= _GIL
     if bound_by_gil:
         yield (
             f"{name} ran on {batch.lanes} threads, which shared one interpreter and used {used:.1f} CPUs together. "
             'On worker processes (executor="process") each gets a CPU of its own.'
         )
-    elif batch.busy_cpu is not None and batch.busy_cpu < _WAITING and batch.median > _BRIEF:
+    elif not saturated and batch.busy_cpu is not None and batch.busy_cpu < _WAITING and batch.median > _BRIEF:
         yield (
             f"Branches of {name} used a CPU for {batch.busy_cpu:.0%} of their time; for the rest they waited: for "
             "files, the network, nested batches, or a CPU that others had."

@@ -158,10 +158,10 @@ def batches(log: Log, placed: Placed, fold: Fold) -> Iterator[BatchFigures]:
 
 def _batch(log: Log, batch: Entry, bars: list[Bar], fold: Fold) -> BatchFigures:
     spans = sorted((fold.folded(bar.began), fold.folded(bar.ended)) for bar in bars)
-    lanes = _most_at_once(spans)
+    runs = [bar for bar in bars if bar.state is not BarState.EARLIER]
+    lanes = _most_at_once(sorted((fold.folded(bar.began), fold.folded(bar.ended)) for bar in runs or bars))
     began, ended = fold.folded(batch.began), fold.folded(batch.end)
     seconds = max(ended - began, 0.0)
-    runs = [bar for bar in bars if bar.state is not BarState.EARLIER]
     lengths = [fold.folded(bar.ended) - fold.folded(bar.began) for bar in runs]
     longest = max(range(len(runs)), key=lengths.__getitem__, default=-1)
     usages = [usage for bar in runs if (usage := log.entries[bar.entry].usage) is not None]

@@ -92,6 +92,7 @@ def build(execution_id: str, handler: str, records: Iterable[Record], *, made_at
     fold = Fold(log.began, [(each.began, each.ended) for each in log.invocations], log.last_at)
     drawn = curves(log, placed, fold)
     figures = list(batches(log, placed, fold))
+    totals = _totals(log, placed, fold, drawn, cpus)
     names = [label(entry) for entry in log.entries]
     return Report(
         id=execution_id,
@@ -102,10 +103,14 @@ def build(execution_id: str, handler: str, records: Iterable[Record], *, made_at
         fold=fold,
         curves=drawn,
         batches=figures,
-        advice=[text for batch in figures for text in advice(batch, names[batch.entry], names[batch.longest_entry])],
+        advice=[
+            text
+            for batch in figures
+            for text in advice(batch, totals.cpus, names[batch.entry], names[batch.longest_entry])
+        ],
         errors=_errors(log),
         invocations=[InvocationFigures(each, *counted(log, each.began, each.ended)) for each in log.invocations],
-        totals=_totals(log, placed, fold, drawn, cpus),
+        totals=totals,
     )
 
 

@@ -7,6 +7,7 @@ was cut off, lost its worker, or is of a FLAT branch) takes a place that was fre
 
 from __future__ import annotations
 
+from bisect import bisect, insort
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from durapool.records import OperationStatus, OperationType
 from durapool.report.reading import Entry, InvocationEnd, Log
 
 _SLACK = 1e-4  # seconds: two that touch do not overlap
+_TOUCH = 0.005  # seconds that a run which was not measured may reach into its neighbours: its times are the parent's
 LATE = 0.05  # seconds by which the parent may take up an end late
 _WAITS = (OperationType.WAIT, OperationType.CALLBACK)
 _CUT_SHORT = (InvocationEnd.KILLED, InvocationEnd.CRASHED)
@@ -63,7 +65,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """All lanes from top to bottom, and their bars."""
+    """All lanes from top to bottom, and their bars in the order of lanes and time."""
 
     lanes: list[Lane]
     bars: list[Bar]
@@ -108,10 +110,12 @@ def place(log: Log) -> Placed:
         LaneKind.PLACE: [],
     }
     rest = next((kind for kind in (LaneKind.WORKER, LaneKind.THREAD) if stacks[kind]), LaneKind.PLACE)
-    stacks[rest] += [[span] for span in unmeasured]
     placed = Placed([], [])
     for kind, groups in stacks.items():
         _stack(placed, kind, groups)
+        if kind is rest:
+            _fill_in(placed, kind, unmeasured)
+    placed.bars.sort(key=lambda bar: (bar.lane, bar.began))
     return placed
 
 
@@ -211,6 +215,32 @@ def _stack(placed: Placed, kind: LaneKind, groups: list[list[_Span]]) -> None:
             placed.lanes.append(Lane(_label(kind, lane - first + 1), kind))
         heappush(busy, (group[-1].ended, lane))
         placed.bars.extend(Bar(lane, span.entry, span.began, span.ended, span.state, span.branch) for span in group)
+
+
+def _fill_in(placed: Placed, kind: LaneKind, spans: list[_Span]) -> None:
+    """Give each span the first lane of this kind that has a gap there; a new one where none has."""
+    lanes = [place for place, lane in enumerate(placed.lanes) if lane.kind is kind]
+    if not lanes:
+        _stack(placed, kind, [[span] for span in spans])
+        return
+    ends: dict[int, list[tuple[float, float]]] = {lane: [] for lane in lanes}  # (ended, began) in order of time
+    for bar in placed.bars:
+        if bar.lane in ends:
+            ends[bar.lane].append((bar.ended, bar.began))
+    for taken in ends.values():
+        taken.sort()
+    for span in sorted(spans, key=lambda each: (each.began, -each.ended)):
+        lane = next((lane for lane, taken in ends.items() if _has_gap(taken, span)), len(placed.lanes))
+        if lane not in ends:
+            ends[lane] = []
+            placed.lanes.append(Lane(_label(kind, len(ends)), kind))
+        insort(ends[lane], (span.ended, span.began))
+        placed.bars.append(Bar(lane, span.entry, span.began, span.ended, span.state, span.branch))
+
+
+def _has_gap(taken: list[tuple[float, float]], span: _Span) -> bool:
+    next_one = bisect(taken, (span.began + _TOUCH, float("inf")))
+    return next_one == len(taken) or taken[next_one][1] >= span.ended - _TOUCH
 
 
 def _label(kind: LaneKind, number: int) -> str:
