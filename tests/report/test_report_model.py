@@ -153,6 +153,33 @@ def test_a_suspended_branch_shows_what_it_did_before():
     assert bars_of(book.report(), "m-0") == [("worker 1", 0, 2, "earlier"), ("worker 1", 8, 9, "succeeded")]
 
 
+def test_a_branch_that_waited_for_a_retry_shows_what_it_did_before():
+    book = Book()
+    book.batch(0, "m", 1)
+    book.branch(0, "m-0", "m", 0)
+    book.step(0, "a", "m-0")
+    book.retry(2, "a", ERROR)
+    book.step(7.99, "a", "m-0", attempt=2)  # as the parent stamps it, it may seem to come before its run
+    book.fail(7.99, "a", ERROR)
+    book.fail(8.01, "m-0", ERROR, used(0.01, 0.01))
+    book.succeed(8.01, "m")
+    book.invocation(0, 9)
+    book.finish(9)
+    assert bars_of(book.report(), "m-0") == [("worker 1", 0, 2, "earlier"), ("worker 1", 8, 8.01, "failed")]
+
+
+def test_a_run_that_was_not_measured_takes_a_gap_where_there_is_one():
+    book = Book()
+    book.batch(0, "m", 3)
+    for index, (began, ended) in enumerate([(0, 2), (5, 8), (2, 5)]):
+        book.branch(began, f"m-{index}", "m", index)
+        error = ErrorObject("gone", "WorkerLostError")
+        book.fail(ended, f"m-{index}", error, used(ended - began, 1) if index < 2 else None)
+    report = book.report()
+    assert bars_of(report, "m-2") == [("worker 1", 2, 5, "failed")]
+    assert [lane.label for lane in report.placed.lanes] == ["handler", "worker 1"]
+
+
 def test_running_and_cut_off_branches_are_drawn_as_such():
     book = Book()
     book.batch(0, "race", 2)

@@ -161,17 +161,28 @@ def _earlier_runs(log: Log, branch: Entry, began: float) -> list[_Span]:
     """The runs of a branch before its last one: in invocations that ended without it, or before it was suspended."""
     below = list(_below(log.entries, branch))
     suspends = any(entry.operation.type in _WAITS or len(entry.attempts) > 1 for entry in below)
-    times = [(branch.began, branch.began), *((e.began, e.end) for e in below if e.operation.type not in _WAITS)]
+    times = [(branch.began, branch.began), *(work for entry in below for work in _work(entry))]
     found = []
     for invocation in log.invocations:
         before = invocation.ended <= began
         if not before and not suspends:
             continue
-        within = [(a, b) for a, b in times if invocation.began <= a <= invocation.ended and (before or b <= began)]
+        within = [
+            (a, b) for a, b in times if invocation.began <= a <= invocation.ended and (before or b <= began - LATE)
+        ]
         if within:
             ended = invocation.ended if invocation.end in _CUT_SHORT else max(b for _, b in within)
-            found.append(_Span(branch.index, within[0][0], min(ended, began), BarState.EARLIER))
+            found.append(_Span(branch.index, within[0][0], min(ended, began, invocation.ended), BarState.EARLIER))
     return [span for span in found if span.ended - span.began > _SLACK]
+
+
+def _work(entry: Entry) -> Iterable[tuple[float, float]]:
+    """When an operation did something: neither waits nor the time between two attempts."""
+    if entry.operation.type in _WAITS:
+        return []
+    if entry.attempts:
+        return [(each.began, each.began if each.ended is None else each.ended) for each in entry.attempts]
+    return [(entry.began, entry.end)]
 
 
 def _below(entries: Sequence[Entry], top: Entry) -> Iterable[Entry]:
