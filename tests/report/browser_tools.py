@@ -71,9 +71,10 @@ class Page:
         return self.browser.get_log(kind)  # type: ignore[no-any-return]
 
     def requests(self) -> list[str]:
-        """The addresses of all requests since the last call."""
+        """The addresses of all requests of the page since the last call; the browser's own start page makes some too."""
         events = [json.loads(entry["message"])["message"] for entry in self.logs("performance")]
-        return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        return [each["request"]["url"] for each in sent if each["documentURL"] == self.url]
 
     def until(self, condition: Callable[[], Any]) -> Any:
         """Wait until the condition holds."""

@@ -168,6 +168,20 @@ def test_a_branch_that_waited_for_a_retry_shows_what_it_did_before():
     assert bars_of(book.report(), "m-0") == [("worker 1", 0, 2, "earlier"), ("worker 1", 8, 8.01, "failed")]
 
 
+def test_a_kill_does_not_lengthen_what_a_branch_did_before_it():
+    book = Book()
+    book.batch(0, "m", 1)
+    book.branch(0, "m-0", "m", 0)
+    book.step(0, "a", "m-0")
+    book.retry(2, "a", ERROR)
+    book.step(8, "a", "m-0", attempt=2)
+    book.succeed(9, "a")
+    book.succeed(9, "m-0", used(1, 1))
+    book.step(10, "b")
+    book.invocation(20, 21)
+    assert bars_of(book.report(), "m-0") == [("worker 1", 0, 2, "earlier"), ("worker 1", 8, 9, "succeeded")]
+
+
 def test_a_run_that_was_not_measured_takes_a_gap_where_there_is_one():
     book = Book()
     book.batch(0, "m", 3)

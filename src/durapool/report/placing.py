@@ -171,7 +171,8 @@ def _earlier_runs(log: Log, branch: Entry, began: float) -> list[_Span]:
             (a, b) for a, b in times if invocation.began <= a <= invocation.ended and (before or b <= began - LATE)
         ]
         if within:
-            ended = invocation.ended if invocation.end in _CUT_SHORT else max(b for _, b in within)
+            ran_on = before and invocation.end in _CUT_SHORT
+            ended = invocation.ended if ran_on else max(b for _, b in within)
             found.append(_Span(branch.index, within[0][0], min(ended, began, invocation.ended), BarState.EARLIER))
     return [span for span in found if span.ended - span.began > _SLACK]
 
