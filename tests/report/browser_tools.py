@@ -71,7 +71,7 @@ class Page:
         return self.browser.get_log(kind)  # type: ignore[no-any-return]
 
     def requests(self) -> list[str]:
-        """The addresses of all requests of the page since the last call; the browser's own start page makes some too."""
+        """The addresses of all requests of the page since the last call; the start page makes some too."""
         events = [json.loads(entry["message"])["message"] for entry in self.logs("performance")]
         sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
         return [each["request"]["url"] for each in sent if each["documentURL"] == self.url]
