@@ -11,14 +11,11 @@ beside the exceptions.
 
 from __future__ import annotations
 
-import io
 import os
 import traceback
-import types
 from typing import Any, NamedTuple, NoReturn, cast
 
 from durapool.exceptions import DurableOperationError
-from durapool.pickling import PROTOCOL, ValuePickler, load_value
 from durapool.records import ErrorObject
 
 NOTE = "traceback of the original:\n"
@@ -77,13 +74,15 @@ class _Link(NamedTuple):
 
 def _dump(exception: BaseException) -> bytes | None:
     """The exception with its chain; alone where a cause cannot be pickled; None where it does not come back."""
+    from durapool.pickling import dump_exceptions  # only here: it brings cloudpickle, and most runs meet no error
+
     try:
         links = _links(exception)
     except Exception:  # noqa: BLE001  # a user's class may have attributes of its own making
         return None
     for candidate in (links, [links[0]._replace(cause=None, context=None)]):
         try:
-            data = _pickle([tuple(link) for link in candidate])
+            data = dump_exceptions([tuple(link) for link in candidate])
             loaded = _load(data)
         except Exception:  # noqa: BLE001  # user classes may raise anything while they are pickled or made
             continue
@@ -93,6 +92,8 @@ def _dump(exception: BaseException) -> bytes | None:
 
 
 def _load(data: bytes) -> BaseException:
+    from durapool.pickling import load_value  # only here, as above
+
     links = [_Link(*row) for row in load_value(data)]
     for link in links:
         exception = link.exception
@@ -137,38 +138,6 @@ def _notes(exception: BaseException) -> tuple[str, ...]:
     if not trace or any(note.startswith(NOTE) for note in notes):
         return notes
     return *notes, NOTE + trace
-
-
-class _ExceptionPickler(ValuePickler):
-    """Rebuilds exceptions whose `__init__` takes other arguments than those that BaseException would pass again."""
-
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, BaseException) and _reduces_by_default(type(obj)):
-            return _rebuild, (type(obj), obj.args), obj.__dict__ or None
-        return super().reducer_override(obj)
-
-
-def _pickle(value: Any) -> bytes:
-    buffer = io.BytesIO()
-    _ExceptionPickler(buffer, protocol=PROTOCOL).dump(value)
-    return buffer.getvalue()
-
-
-def _reduces_by_default(cls: type[BaseException]) -> bool:
-    plain = cls.__reduce__ is BaseException.__reduce__ and cls.__reduce_ex__ is object.__reduce_ex__
-    return plain and isinstance(cls.__init__, types.FunctionType) and cls.__setstate__ is BaseException.__setstate__
-
-
-def _rebuild(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
-    """As pickle would, but past the class's own `__init__`: its work is in `args` and in the state."""
-    exception = cls.__new__(cls, *args)
-    for base in cls.__mro__:
-        init = base.__dict__.get("__init__")
-        if init is not None and not isinstance(init, types.FunctionType):
-            init(exception, *args)
-            break
-    exception.args = args
-    return exception
 
 
 def _trace(exception: BaseException) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ User modules come here for the decorator, so the journal, the stores and the exe
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -191,6 +190,8 @@ def _run(invocations: Invocations, store: Store, execution_id: str, progress: st
 @contextmanager
 def _announced(execution_id: str, store: StoreSpec, *, is_new: bool) -> Iterator[None]:
     """Tell how to go on: ahead of the run for an id that was made just now, and after Ctrl-C."""
+    import shlex  # only here: workers import this module for the decorator
+
     where = f" --store {shlex.quote(os.fspath(store))}" if isinstance(store, (str, os.PathLike)) else ""
     go_on = f"durapool resume {shlex.quote(execution_id)}{where}"
     if is_new:

@@ -289,3 +289,40 @@ def _travelled_class(module_name: str, qualname: str) -> type | None:
         if candidate.__module__ == module_name and candidate.__qualname__ == qualname:
             return candidate  # type: ignore[no-any-return]  # cloudpickle has no types
     return _by_value.get((module_name, qualname))
+
+
+def dump_exceptions(value: Any) -> bytes:
+    """Values that hold exceptions, pickled; `load_value` reads them.
+
+    Raises:
+        Exception: whatever user classes raise while they are pickled.
+    """
+    buffer = io.BytesIO()
+    _ExceptionPickler(buffer, protocol=PROTOCOL).dump(value)
+    return buffer.getvalue()
+
+
+class _ExceptionPickler(ValuePickler):
+    """Rebuilds exceptions whose `__init__` takes other arguments than those that BaseException would pass again."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, BaseException) and _reduces_by_default(type(obj)):
+            return _rebuild, (type(obj), obj.args), obj.__dict__ or None
+        return super().reducer_override(obj)
+
+
+def _reduces_by_default(cls: type[BaseException]) -> bool:
+    plain = cls.__reduce__ is BaseException.__reduce__ and cls.__reduce_ex__ is object.__reduce_ex__
+    return plain and isinstance(cls.__init__, types.FunctionType) and cls.__setstate__ is BaseException.__setstate__
+
+
+def _rebuild(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    """As pickle would, but past the class's own `__init__`: its work is in `args` and in the state."""
+    exception = cls.__new__(cls, *args)
+    for base in cls.__mro__:
+        init = base.__dict__.get("__init__")
+        if init is not None and not isinstance(init, types.FunctionType):
+            init(exception, *args)
+            break
+    exception.args = args
+    return exception

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 from durapool.configuration import CHECKPOINT, EXECUTOR, configured
 from durapool.exceptions import ValidationError
@@ -88,7 +87,7 @@ def _configured_mode() -> str:
 
 def new_execution_id() -> str:
     """A short id that no execution has."""
-    return secrets.token_hex(5)
+    return os.urandom(5).hex()
 
 
 def checked_id(execution_id: object) -> str:
@@ -106,4 +105,6 @@ def checked_id(execution_id: object) -> str:
 
 def arn_of(execution_id: str) -> str:
     """The arn-like name of a local execution."""
+    from urllib.parse import quote  # only here: a worker is told its arn
+
     return f"arn:durapool:local:execution:{quote(execution_id, safe='')}"

@@ -16,9 +16,10 @@ from durapool.operations.checks import check_function
 from durapool.operations.replay import Call
 from durapool.records import Action, ErrorObject, OperationStatus, Payload
 from durapool.types import WaitForConditionCheckContext
-from durapool.waits import WaitForConditionConfig, WaitForConditionDecision
 
 if TYPE_CHECKING:
+    from durapool.waits import WaitForConditionConfig, WaitForConditionDecision
+
     Check = Callable[[Any, WaitForConditionCheckContext], Any]
 
 T = TypeVar("T")
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 def check_condition(check: object, config: object) -> None:
     """Raises ValidationError unless both are given and can be called."""
+    from durapool.waits import WaitForConditionConfig  # only here and below: few handlers wait for a condition
+
     if check is None or config is None:
         raise ValidationError("wait_for_condition needs both a check and a config")
     check_function(check, "the check of wait_for_condition", 2, "state, context")
@@ -86,6 +89,8 @@ def _ask(
     call: Call, check: Check, config: WaitForConditionConfig[T], attempt: int, state: Payload | None
 ) -> tuple[Payload, WaitForConditionDecision]:
     """Check once and let the strategy decide on the state as every replay will see it."""
+    from durapool.waits import WaitForConditionDecision
+
     before = call.dump(config.initial_state, config.serdes) if state is None else state
     logger = call.logger.for_operation(call.operation_id, call.name, attempt)
     context = WaitForConditionCheckContext(logger=logger, attempt=attempt)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from durapool.config import RetryStrategy, StepConfig, StepSemantics
 from durapool.errors import raise_from
@@ -17,9 +17,10 @@ from durapool.exceptions import ExecutionError, SerDesError, StepError, StepInte
 from durapool.operations.bound import BoundCall
 from durapool.operations.replay import Call
 from durapool.records import Action, ErrorObject, Operation, OperationStatus
-from durapool.retries import default_strategy_local
-from durapool.strategies import RetryDecision, decide
 from durapool.types import StepContext
+
+if TYPE_CHECKING:
+    from durapool.strategies import RetryDecision
 
 T = TypeVar("T")
 
@@ -100,6 +101,9 @@ def _succeed(call: Call, result: T, config: StepConfig, attempt: int) -> T:
 
 def _fail(call: Call, error: Exception, strategy: RetryStrategy | None, attempt: int) -> NoReturn:
     """Retry as the strategy says, or give the step up."""
+    from durapool.retries import default_strategy_local  # only here: most runs meet no failure
+    from durapool.strategies import decide
+
     failure = call.error_of(error)
     chosen = strategy or call.scope.settings.default_retry
     try:
