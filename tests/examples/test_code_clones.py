@@ -1,4 +1,4 @@
-"""The examples: the parts of the clone finder, its result on both executors, and the demo as users start it."""
+"""The main example: the parts of the clone finder, its result on both executors, and the demo as users start it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 import durapool
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 ORIGINAL = '''
 def total(prices, rates):
