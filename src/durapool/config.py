@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -97,6 +96,8 @@ class JitterStrategy(StrEnum):
 
     def apply(self, delay: float) -> int:
         """The delay (seconds) with jitter, in whole seconds, at least 1."""
+        import random  # only here: handlers that meet no failure need no jitter
+
         match self:
             case JitterStrategy.NONE:
                 spread = delay

@@ -16,7 +16,6 @@ from durapool.config import (
     ChildConfig,
     Duration,
     MapConfig,
-    ParallelBranch,
     ParallelConfig,
     StepConfig,
     WaitForCallbackConfig,
@@ -139,14 +138,15 @@ class DurableContext:
 
     def parallel(
         self,
-        functions: Sequence[Callable[[DurableContext], T] | ParallelBranch[T]],
+        functions: Sequence[Callable[[DurableContext], T]],
         name: str | None = None,
         config: ParallelConfig | None = None,
     ) -> BatchResult[T]:
         """Run functions concurrently, each in its own child context.
 
         Args:
-            functions: callables of one argument, the branch's DurableContext; or `ParallelBranch(func, name)`.
+            functions: callables of one argument, the branch's DurableContext; `ParallelBranch(func, name)` is one
+                with a name.
             name: shown in history and errors.
             config: concurrency, completion, serdes, nesting, and where the branches run.
 
