@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.ready-perf
 
-.PHONY: help venv demo test torture soak lint format perf profile faults-table clean
+.PHONY: help venv demo test torture soak lint format docs dist perf profile faults-table clean
 
 help:
 	@echo "make demo    kill a real job half-way, run it again, time it on threads and on processes"
@@ -19,6 +19,8 @@ help:
 	@echo "make torture 20 times as many killed random handlers (TIMES=n for n times)"
 	@echo "make soak    10,000 branches with random faults (BRANCHES=n, SEED=n)"
 	@echo "make lint    ruff and mypy"
+	@echo "make docs    the documentation as a site, in build/site; warnings are errors"
+	@echo "make dist    wheel and sdist in dist/, checked"
 	@echo "make perf    the benchmarks, about 20 minutes; results in perf/results (BENCH=\"NAME ... --long\")"
 	@echo "make profile where the time of one branch goes"
 	@echo "make faults-table  what happens to whom when a branch dies, here and in other pools; measured"
@@ -56,6 +58,21 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The extra is installed once; after that no network is needed.
+$(VENV)/.docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b dirhtml -d build/doctrees docs build/site
+	@echo "build/site/index.html"
+
+dist: $(READY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dist]'
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/python -m twine check --strict dist/*
 
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[perf]'
