@@ -65,7 +65,7 @@ $(VENV)/.docs: $(READY)
 	@touch $@
 
 docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -W --keep-going -n -q -b dirhtml -d build/doctrees docs build/site
+	$(BIN)/python -m sphinx -W --keep-going -q -b dirhtml -d build/doctrees docs build/site
 	@echo "build/site/index.html"
 
 dist: $(READY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import version as version_of
+from typing import Any
 
 project = "durapool"
 version = release = version_of("durapool")
@@ -31,3 +32,13 @@ pygments_style = "tango"
 pygments_dark_style = "monokai"
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
+
+
+def setup(app: Any) -> None:
+    """Leave the docstrings of modules out: they are for those who read the source, with pictures in plain text."""
+
+    def drop(_app: Any, what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+        if what == "module":
+            lines.clear()
+
+    app.connect("autodoc-process-docstring", drop)

@@ -5,9 +5,8 @@
     ```console                                     commands after "$ ", run; what follows each is its output
     ```sh                                          not run: installing, containers, other machines
 
-In an output a line "..." stands for any lines, and "..." in a line for any text; how many blanks there are between words
-does not matter. "^C" is Ctrl-C: sent once everything
-that stands before it was printed.
+In an output a line "..." stands for any lines, and "..." in a line for any text; how many blanks there are between
+words does not matter. "^C" is Ctrl-C: sent once everything that stands before it was printed.
 """
 
 from __future__ import annotations

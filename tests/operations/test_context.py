@@ -206,3 +206,8 @@ def test_a_decorated_function_of_a_module_is_pickled_by_reference():
 def test_decorated_functions_keep_their_names_and_docs():
     assert scale.__name__ == "scale"
     assert scale(1).name == "scale"
+
+
+def test_a_parallel_branch_without_parentheses_is_refused_where_it_is_written() -> None:
+    with pytest.raises(ValidationError, match=r"needs its parentheses: @durable_parallel_branch\(\)"):
+        durable_parallel_branch(lambda ctx: 1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from durapool.config import ParallelBranch
+from durapool.exceptions import ValidationError
 
 if TYPE_CHECKING:
     from durapool.context import DurableContext
@@ -123,6 +124,9 @@ def durable_parallel_branch(
     Args:
         name: of the branch; ``parallel-branch-{i}`` when None.
 
+    Raises:
+        ValidationError: used without parentheses.
+
     Example:
         >>> @durable_parallel_branch(name="orders")
         ... def load_orders(ctx, user):
@@ -130,6 +134,12 @@ def durable_parallel_branch(
         >>> context.parallel([load_orders("ann"), load_orders("bob")]).get_results()
         ['orders of ann', 'orders of bob']
     """
+
+    if name is not None and not isinstance(name, str):
+        raise ValidationError(
+            "@durable_parallel_branch takes a name and needs its parentheses: "
+            '@durable_parallel_branch() or @durable_parallel_branch(name="orders")'
+        )
 
     def decorate(func: Callable[Concatenate[DurableContext, Params], T]) -> Callable[Params, ParallelBranch[T]]:
         @functools.wraps(func)
