@@ -18,7 +18,7 @@ from durapool.context import (
     durable_wait_for_callback,
     durable_with_child_context,
 )
-from durapool.exceptions import InvalidStateError, InvokeError
+from durapool.exceptions import InvalidStateError, InvokeError, ValidationError
 from durapool.records import Action, child_id
 from durapool.scope import run_in
 
