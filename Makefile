@@ -8,6 +8,7 @@ else
 VENV ?= .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 endif
 BIN := $(VENV)/bin
+CORE := $(VENV)/.core
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.ready-perf
 
@@ -28,14 +29,19 @@ help:
 
 venv: $(READY)
 
-$(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("durapool needs Python 3.11 or newer, and $(PYTHON) is %d.%d: make PYTHON=python3.x" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) has no venv: install the package python3-venv of your system"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+$(READY): $(CORE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-demo: $(READY)
+# What users install: enough for the demo, and there in seconds.
+$(CORE): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("durapool needs Python 3.11 or newer, and $(PYTHON) is %d.%d: make PYTHON=python3.x" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo "$(PYTHON) has no venv: install the package python3-venv of your system"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli]'
+	@touch $@
+
+demo: $(CORE)
 	@$(BIN)/python examples/demo.py
 
 test: $(READY)
