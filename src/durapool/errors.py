@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import NamedTuple, NoReturn, cast
 
 from durapool.exceptions import DurableOperationError
 from durapool.records import ErrorObject
