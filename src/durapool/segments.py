@@ -16,7 +16,6 @@ import ctypes
 import mmap
 import os
 import resource
-import tempfile
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -110,6 +109,8 @@ def are_scarce() -> bool:
 def _nameless_file() -> int:
     if hasattr(os, "memfd_create"):
         return os.memfd_create("durapool", os.MFD_CLOEXEC)
+    import tempfile  # slow to import, and rarely needed
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
