@@ -21,7 +21,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-KEPT_BYTES = 256 << 20  # of segments that wait to be written again
+_MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+KEPT_BYTES = min(512 << 20, _MEMORY // 32)  # of segments that wait to be written again
 KEPT_SEGMENTS = 16
 ROOM = 2  # a segment that waits is taken for something smaller, unless it is so many times as large
 _PARTS = 512  # of one pwritev; the system takes 1,024
