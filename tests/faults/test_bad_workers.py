@@ -21,8 +21,10 @@ from durapool.executors import ProcessExecutor
 from durapool.pool.wire import HEADER, MAX_FRAME, VERSION, Kind, pack, pack_update
 from durapool.records import Action, OperationSubType, OperationType, Payload, Update, child_id
 from durapool.stores import MemoryStore
+from durapool.usage import Usage
 
 BRANCHES, BAD = 6, 2
+USAGE = Usage(1, None, 0.1, 0.1, 1)
 
 
 class Culprit:
@@ -120,7 +122,7 @@ def starts_a_step_twice(it: Culprit) -> None:
 
 
 def tells_the_outcome_of_another_run(it: Culprit) -> None:
-    it.say(Kind.DONE, it.run + 1, 0.1, '"forged"', None)
+    it.say(Kind.DONE, it.run + 1, USAGE, '"forged"', None)
 
 
 def tells_the_updates_of_another_run(it: Culprit) -> None:
@@ -128,31 +130,27 @@ def tells_the_updates_of_another_run(it: Culprit) -> None:
 
 
 def tells_a_result_that_is_no_payload(it: Culprit) -> None:
-    it.say(Kind.DONE, it.run, 0.1, {"no": "payload"}, None)
+    it.say(Kind.DONE, it.run, USAGE, {"no": "payload"}, None)
 
 
-def tells_a_time_that_is_none(it: Culprit) -> None:
-    it.say(Kind.DONE, it.run, -1.0, '"done"', None)
+def tells_an_end_without_what_it_used(it: Culprit) -> None:
+    it.say(Kind.DONE, it.run, None, '"forged"', None)
+
+
+def tells_that_it_used_less_than_nothing(it: Culprit) -> None:
+    it.say(Kind.DONE, it.run, USAGE._replace(seconds=-1.0), '"forged"', None)
 
 
 def skips_a_branch_that_was_not_taken_back(it: Culprit) -> None:
     it.say(Kind.SKIPPED, it.run)
 
 
-def tells_an_end_without_what_it_used(it: Culprit) -> None:
-    it.say(Kind.DONE, it.run, '"forged"', None)
-
-
-def tells_that_it_used_less_than_nothing(it: Culprit) -> None:
-    it.say(Kind.DONE, it.run, '"forged"', None, [1, None, -1.0, 0.0, 0])
-
-
 def tells_an_error_that_is_no_error(it: Culprit) -> None:
-    it.say(Kind.FAILED, it.run, 0.1, [1, 2, 3, 4, 5])
+    it.say(Kind.FAILED, it.run, USAGE, [1, 2, 3, 4, 5])
 
 
 def tells_a_suspension_on_what_is_no_id(it: Culprit) -> None:
-    it.say(Kind.SUSPENDED, it.run, 0.1, [[1]])
+    it.say(Kind.SUSPENDED, it.run, USAGE, [[1]])
 
 
 def speaks_as_the_supervisor(it: Culprit) -> None:

@@ -49,7 +49,15 @@ class Page:
         browser.get(self.url)
         browser.execute_script("localStorage.clear()")
         browser.refresh()
-        self.until(lambda: self.find("#timeline").get_attribute("data-ended"))
+        self.until(self._drawn)
+
+    def _drawn(self) -> bool:
+        """Whether the timeline was painted; a script that has failed is no reason to wait for it."""
+        if self.find("#timeline").get_attribute("data-ended"):
+            return True
+        broken = [entry["message"] for entry in self.logs("browser") if entry["level"] == "SEVERE"]
+        assert not broken, broken
+        return False
 
     def find(self, selector: str) -> WebElement:
         return self.browser.find_element(By.CSS_SELECTOR, selector)

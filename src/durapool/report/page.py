@@ -20,7 +20,19 @@ from importlib.resources import files
 from durapool.report.data import page_data
 from durapool.report.model import Report
 
-MODULES = ("text.js", "data.js", "axis.js", "painting.js", "timeline.js", "tree.js", "panels.js", "main.js")
+MODULES = (
+    "text.js",
+    "data.js",
+    "axis.js",
+    "painting.js",
+    "stage.js",
+    "curves.js",
+    "lanes.js",
+    "timeline.js",
+    "tree.js",
+    "panels.js",
+    "main.js",
+)
 """In order of use: each imports only from those before it."""
 
 _IMPORT = re.compile(r"^import (\{[^}]*\}) from \"\./([\w.]+)\";$", re.MULTILINE)

@@ -4,7 +4,8 @@ import { byId, count } from "./text.js";
 import { operations, search, size } from "./data.js";
 import { view } from "./axis.js";
 import { forgetColours } from "./painting.js";
-import { boxOf, repaint, repaintAll, reveal, startTimeline } from "./timeline.js";
+import { boxOf } from "./lanes.js";
+import { repaint, repaintAll, reveal, startTimeline } from "./timeline.js";
 import { listRows, openAll, repaintTree, revealRow, startTree } from "./tree.js";
 import { fillAdvice, fillBatches, fillErrors, fillHead, fillInvocations, fillSlowest, fillTiles, showDetails } from "./panels.js";
 
