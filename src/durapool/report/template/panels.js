@@ -13,7 +13,8 @@ function tile(what, value, ...more) {
 
 export function fillHead() {
   byId("execution-id").textContent = execution.id;
-  byId("handler").textContent = execution.handler;
+  byId("handler").textContent = execution.handler.split("/").slice(-2).join("/");
+  byId("handler").title = execution.handler;
   const pill = byId("status");
   pill.textContent = statusText(execution.status);
   pill.dataset.tone = toneOf(execution.status);
