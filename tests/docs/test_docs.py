@@ -14,10 +14,12 @@ import pytest
 from doc_pages import INTERRUPT, ROOT, Command, File, Script, doings, fences, levelled, pages, pattern
 
 PAGES = pages()
+PATIENCE = 200  # seconds that one command may take
 NOT_RUN = ("pip", "git", "make", "cd", "docker", "kubectl", "sbatch", "aws", "FROM", "RUN", "COPY", "WORKDIR", "CMD")
 LINK = re.compile(r"(?<!\!)\[[^\]]*\]\(([^)\s]+)\)")
 
 
+@pytest.mark.timeout(600)  # a page is many programs, and the machine may be busy
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_does_what_it_says(page: Path, executor: str, tmp_path: Path) -> None:
     pytest.importorskip("click")
@@ -63,7 +65,7 @@ def shell(command: str, output: str | None, executor: str, folder: Path) -> tupl
         cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
-    watchdog = threading.Timer(100, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog = threading.Timer(PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
     watchdog.start()
     try:
         printed = b""
