@@ -18,6 +18,7 @@ from durapool.pool.wire import Decoder, Kind, pack
 from durapool.worker.transfer import Arrivals, receive
 
 RECEIVE = 64 * 1024  # bytes asked of one recv; above 128 KiB malloc maps fresh pages each time, at 12 us a call
+AT_ONCE = int(socket.MSG_DONTWAIT)
 AWAKE = 0.0003  # seconds that a thread looks for an answer before it sleeps
 
 
@@ -104,7 +105,7 @@ class Channel:
         awake_until = time.perf_counter() + AWAKE
         while True:
             try:
-                return receive(self._link, RECEIVE, socket.MSG_DONTWAIT)
+                return receive(self._link, RECEIVE, AT_ONCE)
             except BlockingIOError:
                 if time.perf_counter() > awake_until:
                     return receive(self._link, RECEIVE)

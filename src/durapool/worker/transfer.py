@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _RECENT = 2  # of the blobs of a run: what a step has just recorded the branch often returns
 
 _ROOM = socket.CMSG_SPACE(16 * array("i").itemsize)  # for descriptors; the parent sends one at a time
-_CLOSE_ON_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_CLOSE_ON_EXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 
 _tokens = itertools.count(1)
 
