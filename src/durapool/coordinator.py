@@ -158,8 +158,12 @@ class Coordinator:
     @property
     def counts(self) -> Counts:
         """How the branches stand now."""
-        pending = self._policy.total - self._succeeded - self._failed - self._unfinished
-        return Counts(self._succeeded, self._failed, self._unfinished, pending)
+        return Counts(self._succeeded, self._failed, self._unfinished, self.pending)
+
+    @property
+    def pending(self) -> int:
+        """How many branches have not started."""
+        return self._policy.total - self._succeeded - self._failed - self._unfinished
 
     @property
     def unfinished(self) -> list[int]:

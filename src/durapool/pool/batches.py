@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from durapool.pool.cargo import Cargo, Limits
     from durapool.pool.workers import Worker
 
+MOST_AHEAD = 16  # branches in a line
 BRISK = 0.005  # seconds; shorter branches are sent ahead, and their STARTs travel with what follows them
 
 _keys = itertools.count(1)
@@ -47,6 +48,7 @@ class PoolBatch:
     runs: dict[int, ActiveRun] = field(default_factory=dict)  # by index of the branch
     losses: dict[int, int] = field(default_factory=dict)  # how often a branch has lost its worker
     mean_seconds: float | None = None  # of a branch, as its workers measure it; None before the first one has ended
+    ahead: int = 0  # branches that may wait in a worker's line: what it runs in a few ms
     warned: set[Any] = field(default_factory=set)  # warnings shown already
     outcome: BatchOutcome | None = None
     crash: BaseException | None = None
@@ -61,12 +63,13 @@ class PoolBatch:
     def measured(self, seconds: float) -> None:
         """One more branch has ended after so long. The last few count: the first ones of a worker import modules."""
         mean = self.mean_seconds
-        self.mean_seconds = seconds if mean is None else (mean + seconds) / 2
+        self.mean_seconds = mean = seconds if mean is None else (mean + seconds) / 2
+        self.ahead = min(MOST_AHEAD, int(BRISK / mean)) if mean > 0 else MOST_AHEAD
 
     @property
     def is_brisk(self) -> bool:
         """Whether a branch takes so little that its way to the worker matters."""
-        return self.mean_seconds is not None and self.mean_seconds < BRISK
+        return self.ahead > 0
 
     def finish(self) -> None:
         """Let the waiting thread go on."""
@@ -145,25 +148,25 @@ class ActiveRun:
         plan = self.batch.open.plan
         return f"branch {self.index} ({plan.branch_name(self.index)}) of {plan.name or plan.sub_type}"
 
-    def admit(self, update: Update) -> None:
-        """Check that the update belongs to this branch.
+    def admit(self, updates: Sequence[Update]) -> None:
+        """Check that the updates belong to this branch.
 
         Raises:
-            WireError: it does not.
+            WireError: one does not.
         """
-        plan = self.batch.open.plan
-        branch_id = self.branch_id
-        if update.operation_id not in self.operations and self.batch.open.view.get(update.operation_id) is not None:
-            raise WireError(f"an update of operation {update.operation_id}, which is not of branch {self.index}")
-        own = update.operation_id == branch_id
-        if own and (plan.flat or update.action is not Action.START):
-            raise WireError(f"a {update.action} of the branch's own operation {branch_id}")
-        if own or update.parent_id in self.operations:
-            if update.parent_id == plan.operation_id and update.branch != self.index:
+        operations, plan, branch_id, view = self.operations, self.batch.open.plan, self.branch_id, self.batch.open.view
+        for update in updates:
+            identity, parent = update.operation_id, update.parent_id
+            if identity not in operations and view.get(identity) is not None:
+                raise WireError(f"an update of operation {identity}, which is not of branch {self.index}")
+            own = identity == branch_id
+            if own and (plan.flat or update.action is not Action.START):
+                raise WireError(f"a {update.action} of the branch's own operation {branch_id}")
+            if not own and parent not in operations:
+                raise WireError(f"an update of operation {identity}, which is not of branch {self.index}")
+            if parent == plan.operation_id and update.branch != self.index:
                 raise WireError(f"an update of branch {update.branch} from branch {self.index}")
-            self.operations.add(update.operation_id)
-            return
-        raise WireError(f"an update of operation {update.operation_id}, which is not of branch {self.index}")
+            operations.add(identity)
 
 
 def waits(batches: Sequence[PoolBatch]) -> list[float]:

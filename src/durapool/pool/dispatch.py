@@ -25,8 +25,7 @@ from durapool.pool.transfer import Part
 from durapool.pool.workers import Worker
 from durapool.pool.workforce import Workforce
 
-MOST_AHEAD = 16  # branches in a line
-MOST_AT_ONCE = 4  # branches that a line gets before the loop looks again at what workers say
+MOST_AT_ONCE = 2  # branches that a line gets before the loop looks again at what workers say
 STUCK = 2 * BRISK  # seconds; a line whose first branch has taken so long was measured wrongly
 
 
@@ -78,39 +77,32 @@ class Dispatcher:
     def send_ahead(self, batches: Sequence[PoolBatch]) -> None:
         """Lengthen the lines of workers that run brisk branches; of the deepest batches only, others wait for them."""
         depth = batches[0].depth
-        self._take_back_stuck()
-        for worker in self._workforce:
-            run = worker.run
-            if run is None or run.lent or run.detached or worker.stale or not worker.ready:
-                continue
-            batch = run.batch
-            if batch.depth != depth or not batch.is_brisk or batch.open.decided or worker.is_laden:
-                continue
-            room, waiting = self._room_ahead(worker, batch), len(worker.runs) - 1
-            if waiting > room // 2:
-                continue  # lengthened when half empty, by several in one system call
-            for _ in range(min(room - waiting, MOST_AT_ONCE)):
-                index = batch.open.next()
-                if index is None:
-                    break
-                parts = self._parts(batch, index)
-                if parts is not None:
-                    self._give(worker, batch, index, parts)
-            else:
-                self.again = self.again or len(worker.runs) <= room // 2
-
-    def _take_back_stuck(self) -> None:
-        """What waits behind a slow branch is for others: lower indices start first."""
         now = time.monotonic()
         for worker in self._workforce:
-            if len(worker.runs) > 1 and now - worker.runs[0].started > STUCK and self._size > 1:
-                self.take_back(worker)
+            runs = worker.runs
+            if not runs or worker.stale:
+                continue
+            first, batch = runs[0], runs[0].batch
+            if len(runs) > 1 and now - first.started > STUCK and self._size > 1:
+                self.take_back(worker)  # what waits behind a slow branch is for others: lower indices start first
+            elif len(runs) - 1 <= batch.ahead // 2 and batch.depth == depth and _may_wait_behind(first):
+                self._lengthen(worker, batch)
 
-    def _room_ahead(self, worker: Worker, batch: PoolBatch) -> int:
-        """How many branches may wait in this worker's line: what it runs in a few ms, and no more than its share."""
-        share = -(-batch.open.coordinator.counts.pending // self._size)
-        room = min(MOST_AHEAD, int(BRISK / max(batch.mean_seconds or 0.0, 1e-6)), len(worker.runs) - 1 + share)
-        return room if self._most_branches is None else min(room, self._most_branches - worker.branches - 1)
+    def _lengthen(self, worker: Worker, batch: PoolBatch) -> None:
+        """A few more branches for a line that is half empty, but no more than the worker's share of those left."""
+        waiting = len(worker.runs) - 1
+        room = min(batch.ahead - waiting, MOST_AT_ONCE, -(-batch.open.coordinator.pending // self._size))
+        if self._most_branches is not None:
+            room = min(room, self._most_branches - worker.branches - waiting - 1)
+        for _ in range(room):
+            index = batch.open.next()
+            if index is None:
+                return
+            parts = self._parts(batch, index)
+            if parts is not None:
+                self._give(worker, batch, index, parts)
+        if room > 0 and not waiting:
+            self.again = True  # it was empty: do not wait for the next message
 
     def _give(self, worker: Worker, batch: PoolBatch, index: int, parts: tuple[Part | None, Part | None]) -> None:
         recorded = batch.open.recorded(index)
@@ -160,3 +152,9 @@ class Dispatcher:
             batch.attempt(batch.open.ended, index, Failed(error_of(error, local=True)))
             self.again = True
             return None
+
+
+def _may_wait_behind(run: ActiveRun) -> bool:
+    """Whether branches of its batch may be sent to the worker that runs this one."""
+    worker = run.worker
+    return worker.ready and not (run.lent or run.detached or run.batch.open.decided or worker.is_laden)

@@ -13,7 +13,7 @@ from durapool.pool.logs import hand_over, warn_again
 from durapool.pool.transfer import Part, drop, keep, kept, shipped
 from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_update
 from durapool.pool.workers import Worker
-from durapool.records import ErrorObject, Operation
+from durapool.records import BlobRef, ErrorObject, Operation
 from durapool.usage import Usage
 
 
@@ -63,8 +63,12 @@ def post_run(run: ActiveRun, recorded: list[Operation], function: Part | None, i
     )
 
 
-def take_of_worker(worker: Worker, kind: Kind, body: list[Any]) -> bool:
-    """Take what a worker says of itself, or for its run to show; False for all that is a run's own."""
+OF_WORKERS = frozenset({Kind.READY, Kind.LOG, Kind.WARNING, Kind.DROPPED})
+"""What a worker says of itself, or for its run to show; all else is a run's own."""
+
+
+def take_of_worker(worker: Worker, kind: Kind, body: list[Any]) -> None:
+    """Take one of OF_WORKERS."""
     match kind:
         case Kind.READY:
             worker.unready -= 1
@@ -77,9 +81,6 @@ def take_of_worker(worker: Worker, kind: Kind, body: list[Any]) -> bool:
             warn_again(worker, *body)
         case Kind.DROPPED:
             drop(worker, body[0])
-        case _:
-            return False
-    return True
 
 
 def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
@@ -92,9 +93,10 @@ def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
     run.received += len(updates)
     if run.detached:
         return  # the batch was decided without it: nothing of it is recorded any more
+    run.admit(updates)
     for update in updates:
-        run.admit(update)
-        keep(run, update.payload)
+        if type(update.payload) is BlobRef:
+            keep(run, update.payload)
     try:
         run.batch.open.view.record_all(updates)
     except InvalidStateError as error:

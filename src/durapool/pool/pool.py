@@ -34,7 +34,7 @@ from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import HeldLosses, lost_error, timeout_error
 from durapool.pool.machine import default_start_method, usable_cpus
-from durapool.pool.messages import outcome_of, stage_updates, take_of_worker
+from durapool.pool.messages import OF_WORKERS, outcome_of, stage_updates, take_of_worker
 from durapool.pool.supervisor import SupervisorLink
 from durapool.pool.transfer import give_file, shipped
 from durapool.pool.wire import Kind, WireError, unpack_usage
@@ -298,7 +298,8 @@ class Pool:
 
     def on_message(self, worker: Worker, kind: Kind, body: list[Any]) -> None:
         """See `Listener.on_message`."""
-        if take_of_worker(worker, kind, body):
+        if kind in OF_WORKERS:
+            take_of_worker(worker, kind, body)
             return
         if kind is Kind.SKIPPED:
             self._take_skipped(worker)
