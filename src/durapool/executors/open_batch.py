@@ -132,6 +132,19 @@ class OpenBatch:
         """Whether no branch may start any more."""
         return self.coordinator.decision is not None
 
+    def start_of(self, index: int) -> Update:
+        """What is recorded when a branch that has an operation of its own begins."""
+        plan = self.plan
+        return Update(
+            plan.branch_id(index),
+            Action.START,
+            OperationType.CONTEXT,
+            plan.branch_sub_type,
+            plan.operation_id,
+            plan.branch_name(index),
+            index,
+        )
+
     def _record_end(
         self,
         index: int,
@@ -146,22 +159,12 @@ class OpenBatch:
         details: dict[str, Any] = {} if summary is None else {DETAIL_REPLAY_CHILDREN: True}
         if usage is not None:
             details[DETAIL_USAGE] = usage
-        update = Update(
-            self.plan.branch_id(index),
-            action,
-            OperationType.CONTEXT,
-            self.plan.branch_sub_type,
-            self.plan.operation_id,
-            self.plan.branch_name(index),
-            index,
-            payload,
-            error,
-            details=details or None,
-        )
+        update = self.start_of(index)._replace(action=action, payload=payload, error=error, details=details or None)
         if self.view.get(update.operation_id) is None:
-            # it never came to run: it could not be sent, or its worker died with the START not yet sent
-            self.view.record(update._replace(action=Action.START, payload=None, error=None, details=None))
-        self.view.record(update)
+            # all that was heard of it is its end: a short branch without operations, or one that could not be sent
+            self.view.record_all((self.start_of(index), update))
+        else:
+            self.view.record(update)
 
     @property
     def has_waiting(self) -> bool:

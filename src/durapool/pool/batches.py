@@ -13,7 +13,7 @@ from durapool.exceptions import Signal
 from durapool.executors.base import Decided, Suspended
 from durapool.pausing import PauseAfter
 from durapool.pool.wire import WireError, pack_error
-from durapool.records import Action, Update
+from durapool.records import Update
 
 if TYPE_CHECKING:
     from durapool.blobs import BlobStore, NewBlob
@@ -109,6 +109,7 @@ class ActiveRun:
     started: float  # time.monotonic() at which it became the first in its worker's line, and so could begin
     operations: set[str]  # the branch's own and all below it: what this worker may update
     pause_after: PauseAfter
+    begun: bool  # the branch's own START is recorded, or it has none
     received: int = 0  # updates
     files: dict[str, NewBlob] = field(default_factory=dict)  # given to it to write; by name
     nested: dict[int, PoolBatch] = field(default_factory=dict)  # undecided, by the worker's number
@@ -159,10 +160,9 @@ class ActiveRun:
             identity, parent = update.operation_id, update.parent_id
             if identity not in operations and view.get(identity) is not None:
                 raise WireError(f"an update of operation {identity}, which is not of branch {self.index}")
-            own = identity == branch_id
-            if own and (plan.flat or update.action is not Action.START):
+            if identity == branch_id:
                 raise WireError(f"a {update.action} of the branch's own operation {branch_id}")
-            if not own and parent not in operations:
+            if parent not in operations:
                 raise WireError(f"an update of operation {identity}, which is not of branch {self.index}")
             if parent == plan.operation_id and update.branch != self.index:
                 raise WireError(f"an update of branch {update.branch} from branch {self.index}")

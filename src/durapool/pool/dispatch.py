@@ -110,7 +110,10 @@ class Dispatcher:
         branch_id = plan.branch_id(index)
         known = {plan.operation_id if plan.flat else branch_id, *(operation.id for operation in recorded)}
         pause_after = batch.open.coordinator.pause_after
-        run = ActiveRun(next(self._numbers), batch, index, branch_id, worker, time.monotonic(), known, pause_after)
+        begun = plan.flat or any(operation.id == branch_id for operation in recorded)
+        run = ActiveRun(
+            next(self._numbers), batch, index, branch_id, worker, time.monotonic(), known, pause_after, begun
+        )
         batch.runs[index] = run
         worker.runs.append(run)
         post_run(run, recorded, *parts)

@@ -94,6 +94,9 @@ def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
     if run.detached:
         return  # the batch was decided without it: nothing of it is recorded any more
     run.admit(updates)
+    if not run.begun:
+        run.begun = True
+        updates.insert(0, run.batch.open.start_of(run.index))
     for update in updates:
         if type(update.payload) is BlobRef:
             keep(run, update.payload)

@@ -63,7 +63,7 @@ class Run:
         """A fresh journal over what was recorded below the branch."""
         now = time.time()
         recorded = [unpack_operation(row, now) for row in self.recorded]
-        return StreamedJournal(channel, self.number, recorded, self.mode, self.brisk)
+        return StreamedJournal(channel, self.number, self.ref.operation_id, recorded, self.mode, self.brisk)
 
     def execute(self, channel: Channel, journal: StreamedJournal, after_loading: Callable[[], None]) -> BranchOutcome:
         """Load the function, tell `after_loading` so, and run it."""

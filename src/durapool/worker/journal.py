@@ -23,9 +23,12 @@ WINDOW_BYTES = 1 << 20
 class StreamedJournal:
     """One run of one branch. Thread-safe."""
 
-    def __init__(self, channel: Channel, run: int, recorded: Iterable[Operation], mode: str, brisk: bool) -> None:
+    def __init__(
+        self, channel: Channel, run: int, branch_id: str, recorded: Iterable[Operation], mode: str, brisk: bool
+    ) -> None:
         self._channel = channel
         self._run = run
+        self._branch_id = branch_id
         self._mode = mode
         self._brisk = brisk  # a branch of a few ms: its STARTs may travel with what follows them
         self._operations = {op.id: op for op in recorded}
@@ -48,9 +51,12 @@ class StreamedJournal:
             if operation is None:
                 operation = self._operations[update.operation_id] = Operation.begin(update)
             operation.apply(Record(0, time.time(), update))
-            self._buffer.append(update)
-            if not self._brisk:
-                self._send()
+            if update.operation_id != self._branch_id:
+                self._buffer.append(update)
+                if not self._brisk:
+                    self._send()
+            elif not self._brisk:
+                self._channel.send_frame(self._take_frame())  # the first frame of a run tells that it has begun
 
     def record_all(self, updates: Sequence[Update]) -> None:
         """See `BranchJournal.record_all`."""
