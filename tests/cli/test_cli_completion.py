@@ -30,7 +30,7 @@ def complete(line: str, shell: str = "bash") -> str:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("durapool re", {"plain,resume"}),
+        ("durapool res", {"plain,resume"}),
         ("durapool s", {"plain,show", "plain,stop"}),
         ("durapool run --ch", {"plain,--checkpoint"}),
         ("durapool run jobs.py:main --checkpoint a", {"plain,async"}),
