@@ -12,10 +12,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from durapool.exceptions import ValidationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FILE = "pyproject.toml"
 TABLE = "tool.durapool"
@@ -96,6 +98,8 @@ def _absolute(option: Option, value: str, path: Path) -> str:
 
 def nearest_file() -> Path | None:
     """The pyproject.toml of the working directory or of the nearest folder above that has one."""
+    from pathlib import Path  # only here: the imports of a handler do without
+
     try:
         folder = Path.cwd()
     except FileNotFoundError:
