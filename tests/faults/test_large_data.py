@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import signal
@@ -20,6 +21,7 @@ from durapool.executors import ProcessExecutor
 from durapool.pool import registry, transfer
 from durapool.pool.wire import Kind
 from durapool.stores import MemoryStore, SQLiteStore
+from durapool.worker import memory
 
 numpy = pytest.importorskip("numpy")
 
@@ -125,6 +127,19 @@ def test_a_branch_may_capture_more_than_is_remembered(monkeypatch: pytest.Monkey
     assert run(handler, workers=1) == [*sums, 6.0, 3.0, 6.0, *sums]
 
 
+def test_a_memory_limit_counts_what_is_written_to_not_what_is_only_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "BACKSTOP_ROOM", 0)
+    captured = numpy.ones(64 * COUNT)  # of 64 MiB, above twice the limit
+
+    def handler(event, context):
+        def branch(ctx, item, index, inputs):
+            return float(captured[:: COUNT // 64].sum()) + float(ctx.step(lambda _: captured)[0])
+
+        return successes(context.map(range(3), branch))
+
+    assert run(handler, start_method="fork", memory_limit="24MiB") == [64 * 64 + 1.0] * 3
+
+
 def test_segments_of_items_are_written_again_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "SHARED_BYTES", 2 * COUNT * 8)
     most = 0
@@ -173,12 +188,15 @@ def test_a_worker_that_dies_with_large_data_leaves_nothing(start_method: str, tm
         targets = [os.readlink(link) for link in links if os.path.lexists(link)]
         return [target for target in targets if "memfd:durapool" in target or "-blobs" in target]
 
-    waiting = len(segments._free)
+    gc.collect()  # what earlier tests have left
+    before = len(segments._live)
     results = run(handler, store, start_method=start_method)
     assert results == [1.0, "WorkerLostError", 3.0, "WorkerLostError", 5.0, "WorkerLostError"]
     registry.close_all()
-    assert len(files()) == len(segments._free)
-    assert len(segments._free) <= waiting + segments.KEPT_SEGMENTS
+    gc.collect()
+    assert len(segments._live) == before
+    assert len(segments._free) <= segments.KEPT_SEGMENTS
+    assert len(files()) == len(segments._free) + before
     assert not [file for file in Path(f"{store.label}-blobs").glob("*/*") if file.stat().st_size < COUNT * 8]
     store.close()
 

@@ -9,8 +9,10 @@ The parent is told (DROPPED) when nothing of a segment is mapped here any more.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
+import resource
 import socket
 from array import array
 from collections import deque
@@ -51,7 +53,28 @@ def receive(link: socket.socket, size: int, flags: int = 0) -> tuple[bytes, list
     return data, descriptors.tolist()
 
 
-class Received(Descriptor):
+class Lent(Descriptor):
+    """A file of the parent's."""
+
+    def map(self, size: int) -> memoryview:
+        """See `Descriptor.map`."""
+        return view(_pages(self.descriptor, size), size, unmap, None)
+
+
+def _pages(descriptor: int, size: int) -> int:
+    """As `segments.pages`. The backstop of a memory limit counts what may be written to, but only what is written to
+    takes memory, which the limit itself sees: so the backstop makes room."""
+    try:
+        return pages(descriptor, size)
+    except OSError as error:
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        if error.errno != errno.ENOMEM or soft == resource.RLIM_INFINITY:
+            raise
+        resource.setrlimit(resource.RLIMIT_DATA, (soft + size, hard))
+        return pages(descriptor, size)
+
+
+class Received(Lent):
     """A segment of the parent's. When it goes, nothing of it is mapped here.
 
     A mapping in which a branch has written nothing serves the next one: its pages need not be found again, which takes
@@ -71,7 +94,7 @@ class Received(Descriptor):
             if length == size and is_untouched(address, length):
                 return view(address, size, _rest, self)
             unmap(address, length, self)
-        return view(pages(self.descriptor, size), size, _rest, self)
+        return view(_pages(self.descriptor, size), size, _rest, self)
 
     def rest(self, address: int, size: int) -> None:
         """Nobody looks into this mapping any more."""
@@ -125,7 +148,7 @@ class Arrivals:
     def _received(self, number: int) -> Descriptor:
         """The descriptor that came with the present message; 0 for one of which the parent need not hear again."""
         descriptor = self._descriptors.popleft()
-        return Received(descriptor, number, self._dropped) if number else Descriptor(descriptor)
+        return Received(descriptor, number, self._dropped) if number else Lent(descriptor)
 
     def load(self, part: bytes | list[Any]) -> Any:
         """What the parent has pickled: a function, an item. Its arrays are this caller's alone."""
