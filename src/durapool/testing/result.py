@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar, assert_never
 
 from durapool import records
+from durapool.blobs import BlobStore, read
 from durapool.exceptions import DurableExecutionsError
 from durapool.execution import InvocationStatus
 from durapool.history import history
@@ -18,6 +19,7 @@ from durapool.invocation import Raised, Returned, Stopped
 from durapool.records import (
     DETAIL_CALLBACK_ID,
     Action,
+    BlobRef,
     ErrorObject,
     OperationStatus,
     OperationType,
@@ -45,7 +47,8 @@ class Operation:
         sub_type: the context call that made it, such as ``"ParallelBranch"``.
         start_timestamp: when it started (UTC).
         end_timestamp: when it ended (UTC); None if it has not.
-        result: the result as the serdes wrote it (see `durapool.serdes`); None if there is none.
+        result: the result as the serdes wrote it (see `durapool.serdes`), or a BlobRef of a large pickle; None if
+            there is none.
         error: the last error; None if there is none.
         child_operations: the operations directly under it, in order of start.
     """
@@ -187,9 +190,11 @@ class DurableFunctionTestResult:
         return [operation for operation in self.operations if operation.parent_id is None]
 
 
-def result_of(ending: Returned | Raised | Stopped, log: Sequence[Record]) -> DurableFunctionTestResult:
-    """What a test sees of an execution that has ended."""
-    execution, operations = operations_of(log)
+def result_of(
+    ending: Returned | Raised | Stopped, log: Sequence[Record], blobs: BlobStore | None
+) -> DurableFunctionTestResult:
+    """What a test sees of an execution that has ended. It outlives the store, so what is in blobs is read now."""
+    execution, operations = operations_of(log if blobs is None else [_whole(record, blobs) for record in log])
     value, error = None, None
     match ending:
         case Returned():
@@ -201,6 +206,15 @@ def result_of(ending: Returned | Raised | Stopped, log: Sequence[Record]) -> Dur
         case _:
             assert_never(ending)
     return DurableFunctionTestResult(status, value, error, operations, history(log), execution)
+
+
+def _whole(record: Record, blobs: BlobStore) -> Record:
+    """The record with its payload in place of a reference; a pickle with buffers of its own stays in its blob."""
+    update = record.update
+    if not isinstance(update.payload, BlobRef):
+        return record
+    found = read(update.payload, blobs)
+    return record._replace(update=update._replace(payload=found)) if isinstance(found, (str, bytes)) else record
 
 
 def operations_of(log: Iterable[Record]) -> tuple[ExecutionOperation | None, list[Operation]]:

@@ -20,12 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from durapool.clock import Clock, SkippingClock, SystemClock
 from durapool.decorator import DurableHandler
-from durapool.exceptions import (
-    ExecutionNotFoundError,
-    InvalidStateError,
-    SerDesError,
-    ValidationError,
-)
+from durapool.exceptions import ExecutionNotFoundError, InvalidStateError, SerDesError, ValidationError
 from durapool.execution import InvocationStatus
 from durapool.executors import parse_executor
 from durapool.handlers import target_of
@@ -34,7 +29,7 @@ from durapool.journal import EXECUTION_ID
 from durapool.records import ErrorObject, OperationStatus, OperationType, Payload
 from durapool.serdes import dump
 from durapool.settings import Choices
-from durapool.stores.base import SignalRecord
+from durapool.stores.base import SignalRecord, blobs_of
 from durapool.stores.memory import MemoryStore
 from durapool.testing.result import (
     CallbackOperation,
@@ -212,7 +207,8 @@ class DurableFunctionTestRunner:
         if not execution.join(timeout):
             running = still_running(list(self._store.read(execution.id)))
             raise TimeoutError(f"{execution.id} did not end within {timeout:g} s; still running: {running}")
-        return result_of(execution.ending(), list(self._store.read(execution.id)))
+        log = list(self._store.read(execution.id))
+        return result_of(execution.ending(), log, blobs_of(self._store, execution.id))
 
     def wait_for_callback(self, execution_arn: str, name: str | None = None, timeout: float = 60) -> str:
         """Wait until an execution is suspended with an open callback.
