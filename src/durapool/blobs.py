@@ -17,10 +17,9 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from itertools import accumulate
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from durapool.exceptions import SerDesError, StoreError
 from durapool.records import BlobRef
@@ -116,8 +115,7 @@ class BlobStore(Blobs, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class MappedPickle:
+class MappedPickle(NamedTuple):
     """A pickle in a mapping."""
 
     stream: memoryview

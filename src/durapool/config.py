@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from durapool.exceptions import ValidationError
+from durapool.values import dataclass
 
 if TYPE_CHECKING:
     from durapool.executors import ExecutorSpec
@@ -187,7 +188,7 @@ def _check_whole(name: str, value: int | None, lowest: int) -> None:
         raise ValidationError(f"{name} must be at least {lowest}, not {value}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class _BatchConfig:
     """The fields that parallel and map share."""
 

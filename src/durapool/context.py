@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from durapool.config import (
@@ -41,6 +40,7 @@ from durapool.operations.wait import check_duration, run_wait
 from durapool.records import OperationSubType, OperationType, child_id
 from durapool.scope import Scope, running_scope
 from durapool.types import StepContext, WaitForCallbackContext, WaitForConditionCheckContext
+from durapool.values import dataclass
 
 if TYPE_CHECKING:
     from durapool.config import InvokeConfig

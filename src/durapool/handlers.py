@@ -10,11 +10,11 @@ import importlib
 import importlib.util
 import os
 import sys
-from hashlib import blake2b
 from types import ModuleType
 from typing import Any
 
 from durapool.decorator import DurableHandler
+from durapool.digests import blake2b
 from durapool.exceptions import HandlerImportError
 
 _FORM = '"module:name" or "path.py:name"'

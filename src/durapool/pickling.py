@@ -15,7 +15,6 @@ import pickle
 import sys
 import types
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +22,7 @@ import cloudpickle
 import cloudpickle.cloudpickle as cloudpickle_internals
 
 from durapool.exceptions import SerDesError
+from durapool.values import dataclass
 
 PROTOCOL = 5
 APART = 64 * 1024  # bytes of a buffer from which it goes beside the pickle

@@ -10,10 +10,11 @@ This module is imported by workers: it must stay light and must not know of stor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import blake2b
 from typing import Any, NamedTuple
+
+from durapool.digests import blake2b
+from durapool.values import dataclass
 
 
 class BlobRef(NamedTuple):

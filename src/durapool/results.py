@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from durapool.config import CompletionConfig
 from durapool.exceptions import ChildContextError
 from durapool.records import ErrorObject
+from durapool.values import dataclass
 
 R = TypeVar("R")
 _publishing = threading.Lock()  # held only to store a loaded result, never while one is loaded

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from durapool.values import dataclass
 
 if TYPE_CHECKING:
     from durapool.blobs import Blobs

@@ -15,12 +15,12 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from durapool.exceptions import SerDesError
 from durapool.records import BlobRef, Payload
+from durapool.values import dataclass
 
 if TYPE_CHECKING:
     from durapool.blobs import Blobs, MappedPickle

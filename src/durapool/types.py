@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+
+from durapool.values import dataclass
 
 T_contra = TypeVar("T_contra", contravariant=True)
 

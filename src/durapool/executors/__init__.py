@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from durapool.exceptions import ValidationError
+from durapool.values import dataclass
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?", re.IGNORECASE)
+_SIZE = r"(\d+(?:\.\d+)?)\s*([KMGT]i?)?B?"  # compiled when the first size is given as text
 _FACTORS = {"k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
 START_METHODS = ("forkserver", "spawn", "fork")
@@ -116,7 +116,7 @@ def parse_size(value: int | str | None) -> int | None:
     if value is None:
         return None
     if isinstance(value, str):
-        match = _SIZE.fullmatch(value.strip())
+        match = re.fullmatch(_SIZE, value.strip(), re.IGNORECASE)
         if match is None:
             raise ValidationError(f'a size is a number of bytes or text such as "2GiB", not {value!r}')
         unit = (match[2] or "").lower()

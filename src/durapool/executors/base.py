@@ -9,10 +9,10 @@ and a worker, so this module imports neither stores nor pools.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from durapool.records import ErrorObject, Operation, OperationSubType, Payload, Update, child_id
+from durapool.values import dataclass
 
 if TYPE_CHECKING:
     from durapool.config import CompletionConfig
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from durapool.usage import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(NamedTuple):
     """A branch returned; `payload` is its serialised result.
 
     `summary` holds the text recorded instead where the payload is above the store's limit.
@@ -35,23 +34,20 @@ class Succeeded:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """A branch raised; `usage` None where it could not be measured: its worker was lost, say."""
 
     error: ErrorObject
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Suspended:
+class Suspended(NamedTuple):
     """A branch (or a whole batch) waits for these operations; it runs again when one of them is due."""
 
     waiting_on: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Crashed:
+class Crashed(NamedTuple):
     """A branch raised a BaseException that is neither a suspension nor SystemExit: it ends the invocation."""
 
     exception: BaseException
@@ -70,8 +66,7 @@ class ItemRecord:
     error: ErrorObject | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(NamedTuple):
     """The batch is complete. `items` in index order: ended branches, and STARTED for those cut off."""
 
     reason: CompletionReason
@@ -81,8 +76,7 @@ class Decided:
 BatchOutcome = Decided | Suspended
 
 
-@dataclass(frozen=True, slots=True)
-class BatchPlan:
+class BatchPlan(NamedTuple):
     """Everything about a batch that is known before it starts.
 
     `function_of(i)` gives the callable of branch i, called with its child context alone. `shared` is the function of

@@ -117,7 +117,7 @@ class Crew:
             try:
                 outcome: BranchOutcome = self._run(index)
                 if isinstance(outcome, (Succeeded, Failed)):
-                    outcome = replace(outcome, usage=meter.read())
+                    outcome = outcome._replace(usage=meter.read())
             except BaseException as signal:  # noqa: BLE001  # the batch's own thread raises it
                 outcome = Crashed(signal)
             self._ends.put((index, outcome))

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from durapool.config import MapConfig, NestingType, ParallelBranch, ParallelConfig
 from durapool.errors import raise_from
@@ -132,8 +132,7 @@ def run_batch(call: Call, plan: BatchPlan, config: BatchConfig) -> BatchResult[A
             return batch.run()
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
+class _Batch(NamedTuple):
     """One call of parallel or map."""
 
     call: Call

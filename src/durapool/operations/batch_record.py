@@ -12,8 +12,7 @@ from __future__ import annotations
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from durapool.executors.base import ItemRecord
 from durapool.records import BlobRef, ErrorObject, Payload
@@ -26,8 +25,7 @@ DETAIL_STARTED = "started"
 _ITEMS = "items"
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
+class Outline(NamedTuple):
     """How a batch was decided."""
 
     reason: CompletionReason

@@ -7,7 +7,6 @@ the branch's context; the terminal update is the coordinator's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durapool.config import ChildConfig
@@ -33,6 +32,7 @@ from durapool.records import (
     Payload,
 )
 from durapool.scope import Scope, run_in
+from durapool.values import dataclass
 
 if TYPE_CHECKING:
     from durapool.context import DurableContext

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
+from durapool.digests import blake2b
 from durapool.exceptions import InvalidStateError
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from durapool.errors import error_of
 from durapool.exceptions import NonDeterministicExecutionError, SuspendExecution
@@ -48,8 +47,7 @@ _ADVICE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call of a context method: the identity of its operation, and the run that makes it.
 
     `branch` is the index that every update carries: of a FLAT branch's run, or of the branch whose context this is.

@@ -19,11 +19,11 @@ import threading
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from durapool.digests import blake2b
 from durapool.exceptions import ExecutionAlreadyRunningError, StoreError
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any, overload
 
+from durapool.digests import blake2b
 from durapool.exceptions import SerDesError, StoreFailure
 from durapool.executors.base import BranchOutcome, Crashed, Failed
 from durapool.operations.child import BranchRef, run_branch
@@ -16,6 +15,7 @@ from durapool.pickling import load_function
 from durapool.pool.wire import Kind, unpack_operation
 from durapool.records import OperationSubType
 from durapool.scope import Scope
+from durapool.values import dataclass
 from durapool.worker.channel import Channel
 from durapool.worker.journal import StreamedJournal
 from durapool.worker.nested import NestedExecutors

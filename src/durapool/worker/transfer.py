@@ -17,8 +17,7 @@ import socket
 from array import array
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durapool.blobs import no_room, same_content
 from durapool.exceptions import SerDesError, StoreFailure
@@ -111,8 +110,7 @@ def _rest(address: int, size: int, owner: Received) -> None:
     owner.rest(address, size)
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """A descriptor that the parent gave for a blob."""
 
     source: Descriptor
