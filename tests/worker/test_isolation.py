@@ -1,22 +1,47 @@
-"""A worker starts fast because it imports little; a test keeps it so."""
+"""A worker starts fast because it imports little, and before it is forked; tests keep it so."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+from durapool import DurableContext, MemoryStore, durable_execution, run
+from durapool.executors import ProcessExecutor
+from durapool.pool.supervisor import WORKERS_MODULES
+
 FORBIDDEN = ("durapool.stores", "durapool.coordinator", "durapool.journal", "durapool.execution", "durapool.pool.pool",
-             "sqlite3", "click", "rich", "numpy", "asyncio", "multiprocessing", "psutil")  # fmt: skip
+             "sqlite3", "click", "rich", "numpy", "asyncio", "multiprocessing", "psutil",
+             "hashlib", "pathlib", "tempfile", "subprocess", "importlib.abc")  # fmt: skip
+SUPERVISORS_MODULES = ("durapool.worker.supervisor", *WORKERS_MODULES)
+
+
+def modules_after(statement: str) -> set[str]:
+    """What a fresh interpreter has loaded by this statement."""
+    code = f"import sys; before = set(sys.modules); {statement}; print('\\n'.join(set(sys.modules) - before))"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_a_worker_imports_no_store_no_coordinator_and_nothing_heavy():
-    code = "import sys, durapool.worker.entry, durapool.worker.supervisor; print('\\n'.join(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    found = {name for name in loaded for bad in FORBIDDEN if name == bad or name.startswith(bad + ".")}
-    assert not found
+    loaded = modules_after(f"import {', '.join(SUPERVISORS_MODULES)}")
+    assert not {name for name in loaded for bad in FORBIDDEN if name == bad or name.startswith(bad + ".")}
+
+
+def test_a_forked_worker_finds_all_that_a_branch_with_a_step_needs():
+    @durable_execution
+    def handler(_event: object, context: DurableContext) -> list[str]:
+        def branch(ctx: DurableContext) -> list[str]:
+            ctx.step(lambda _: 1)
+            return list(sys.modules)
+
+        return context.parallel([branch]).get_results()[0]
+
+    executor = ProcessExecutor(workers=1, start_method="forkserver", preload=("durapool.pausing",))
+    found = set(run(handler, id="modules", store=MemoryStore(), executor=executor))
+    assert {
+        name for name in found - modules_after(f"import {', '.join(SUPERVISORS_MODULES)}") if "durapool" in name
+    } == set()
 
 
 def test_the_package_itself_imports_lazily():
-    code = "import sys; before = set(sys.modules); import durapool; print('\\n'.join(set(sys.modules) - before))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    loaded = modules_after("import durapool")
     assert {name for name in loaded if name.startswith("durapool")} == {"durapool"}

@@ -5,18 +5,22 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from durapool.exceptions import PoolError
 from durapool.pool.machine import worker_environment
 from durapool.pool.wire import Decoder, Kind, pack
 from durapool.worker.supervisor import hold_standard_descriptors, interpreter, kill_group
+from durapool.worker.supervisor import main as supervise
+from durapool.worker.supervisor import preload as import_preloads
 
 GRACE = 5.0  # seconds that the supervisor has to leave after its control socket was closed
 
@@ -155,28 +159,35 @@ class SupervisorLink:
             self._pid = 0
 
 
-def _bootstrap(statement: str) -> str:
-    """Code for ``-c``: our own sys.path, so that the same modules are found, then one import and call."""
-    return f"import sys; sys.path[:] = {sys.path!r}; {statement}"
+WORKERS_MODULES = ("durapool.worker.entry", "durapool.context")  # forked workers find them imported
 
 
-SPAWNED_WORKER = "from durapool.worker.entry import serve; serve(*map(int, sys.argv[1:3]))"
+def _bootstrap(modules: Iterable[str], statement: str) -> str:
+    """Code for ``-c``: our own sys.path, so that the same modules are found, then imports and one statement.
+
+    What is imported stays: looking through it for garbage would only cost time, now and after each fork.
+    """
+    imports = "".join(f"import {module}; " for module in modules)
+    return f"import gc, sys; gc.disable(); sys.path[:] = {sys.path!r}; {imports}gc.freeze(); gc.enable(); {statement}"
+
+
+SPAWNED_WORKER = "durapool.worker.entry.serve(*map(int, sys.argv[1:3]))"
 
 
 def _start_supervisor(
     theirs: socket.socket, start_method: str, workers: int, preload: tuple[str, ...]
 ) -> subprocess.Popen[bytes]:
-    spawn = _bootstrap(SPAWNED_WORKER) if start_method == "spawn" else ""
-    warm = "" if spawn else "import durapool.worker.entry; "
+    spawn = _bootstrap(WORKERS_MODULES, SPAWNED_WORKER) if start_method == "spawn" else ""
+    control = theirs.fileno()
     code = _bootstrap(
-        f"{warm}from durapool.worker.supervisor import main, preload; "
-        f"preload({preload!r}); main({theirs.fileno()}, {spawn!r})"
+        ("durapool.worker.supervisor", *(() if spawn else WORKERS_MODULES)),
+        f"from durapool.worker.supervisor import main, preload; preload({preload!r}); main({control}, {spawn!r})",
     )
     try:
         return subprocess.Popen(
             [*interpreter(), "-c", code],
             stdin=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
+            pass_fds=[control],
             start_new_session=True,
             env=worker_environment(workers),
         )
@@ -185,9 +196,8 @@ def _start_supervisor(
 
 
 def _fork_supervisor(theirs: socket.socket, workers: int, preload: tuple[str, ...]) -> int:
-    import durapool.worker.entry  # noqa: F401  # forked workers find it imported
-    from durapool.worker import supervisor
-
+    for module in WORKERS_MODULES:
+        importlib.import_module(module)
     with warnings.catch_warnings():
         # the child calls nothing that another thread's lock could hold: it closes descriptors and serves
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -200,8 +210,8 @@ def _fork_supervisor(theirs: socket.socket, workers: int, preload: tuple[str, ..
         _let_go_of_all_but(theirs.fileno())
         _forget_exit_handlers()
         os.environ.update(worker_environment(workers))
-        supervisor.preload(preload)
-        supervisor.main(theirs.fileno())
+        import_preloads(preload)
+        supervise(theirs.fileno())
     finally:
         os._exit(70)
 

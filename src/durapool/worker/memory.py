@@ -14,7 +14,6 @@ import contextlib
 import os
 import resource
 from collections.abc import Iterator
-from pathlib import Path
 
 BACKSTOP_ROOM = 1 << 30  # bytes of address space above twice the limit: stacks, arenas, what libraries only reserve
 
@@ -62,7 +61,7 @@ def _proportional_memory(pid: int) -> int:
 def _field(file: str, name: str) -> int:
     """A field of a file in /proc, in bytes; 0 where there is none."""
     try:
-        text = Path(file).read_text()
+        text = _text(file)
     except OSError:
         return 0
     for line in text.splitlines():
@@ -88,7 +87,13 @@ def children(pid: int = 0) -> list[int]:
     found: list[int] = []
     try:
         for thread in os.listdir(f"/proc/{pid or 'self'}/task"):
-            found += map(int, Path(f"/proc/{pid or 'self'}/task/{thread}/children").read_text().split())
+            found += map(int, _text(f"/proc/{pid or 'self'}/task/{thread}/children").split())
     except OSError:
         pass
     return found
+
+
+def _text(file: str) -> str:
+    """Without pathlib, which is slow to import and not needed elsewhere in a worker."""
+    with open(file, encoding="utf-8", errors="replace") as opened:
+        return opened.read()

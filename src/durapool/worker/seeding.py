@@ -6,22 +6,25 @@ inside a branch, so its state is also seeded at the moment when `numpy.random` h
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.machinery
 import random
 import sys
 from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader  # slow to import: it brings tempfile, shutil, pathlib and urllib
 
 
-class _Seeding(importlib.abc.Loader):
+class _Seeding:
     """Loads `numpy.random` as its own loader would, then seeds it."""
 
-    def __init__(self, loader: importlib.abc.Loader, finder: NumpySeeder) -> None:
+    def __init__(self, loader: Loader, finder: NumpySeeder) -> None:
         self._loader = loader
         self._finder = finder
 
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return self._loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
@@ -31,7 +34,7 @@ class _Seeding(importlib.abc.Loader):
         self._finder.seed_numpy()
 
 
-class NumpySeeder(importlib.abc.MetaPathFinder):
+class NumpySeeder:
     """Seeds the global generators; installed once in each worker."""
 
     def __init__(self) -> None:
@@ -56,11 +59,11 @@ class NumpySeeder(importlib.abc.MetaPathFinder):
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
+    ) -> ModuleSpec | None:
         """Only for `numpy.random`: its own spec, with the loader wrapped."""
         if fullname != "numpy.random":
             return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        spec = PathFinder.find_spec(fullname, path, target)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Seeding(spec.loader, self)
+            spec.loader = cast("Loader", _Seeding(spec.loader, self))  # it is used by its two methods alone
         return spec

@@ -21,7 +21,6 @@ import signal
 import socket
 import sys
 import time
-from pathlib import Path
 from typing import Any, NoReturn
 
 from durapool.pool.wire import Decoder, Kind, pack
@@ -268,8 +267,8 @@ def become_worker(
         for descriptor, standard in ((nothing, 0), (streams[0], 1), (streams[1], 2)):
             os.dup2(descriptor, standard)
             os.close(descriptor)
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(OOM_SCORE_ADJ)
+        with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+            score.write(OOM_SCORE_ADJ)
         if spawn:
             for link in links:
                 os.set_inheritable(link, True)
