@@ -22,10 +22,10 @@ class ProcessBatches:
 
     def run(self, plan: BatchPlan, scope: Scope) -> BatchOutcome:
         """See `Executor.run`."""
-        cargo = LocalCargo(plan, scope)
-        running = registry.acquire(self._config)
+        running = registry.acquire(self._config)  # a new pool starts up while this thread serialises
         self._used.add(running)
         try:
+            cargo = LocalCargo(plan, scope)
             batch = PoolBatch(
                 OpenBatch(plan, scope.journal),
                 cargo,

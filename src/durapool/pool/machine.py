@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 THREAD_VARIABLES = (
@@ -70,9 +71,14 @@ def worker_environment(workers: int, environment: Mapping[str, str] = os.environ
 
     Hashes are the same in every worker, and BLAS and OpenMP get their share of the CPUs unless the user has said.
     """
-    threads = str(max(1, usable_cpus() // workers))
-    shares = dict.fromkeys(THREAD_VARIABLES, threads)
+    shares = dict.fromkeys(THREAD_VARIABLES, _threads_of_each(workers))
     return {"PYTHONHASHSEED": "0"} | shares | dict(environment)
+
+
+@cache
+def _threads_of_each(workers: int) -> str:
+    """Asked of the system once: like the size of a pool it stays as it was, and every batch asks for it."""
+    return str(max(1, usable_cpus() // workers))
 
 
 def default_start_method() -> str:

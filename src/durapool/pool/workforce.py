@@ -73,6 +73,7 @@ class Workforce:
         self._futile = 0  # supervisors in a row that ended without
         self._link = self._open_link()
         self._listener: Listener | None = None
+        self._hire_ahead()
 
     def listen(self, listener: Listener) -> None:
         """Who is told what workers say. Before the first turn."""
@@ -105,6 +106,11 @@ class Workforce:
             if not worker.at_end:
                 return worker
         return self._hire()
+
+    def _hire_ahead(self) -> None:
+        """The first worker comes up while the first branch is serialised."""
+        with contextlib.suppress(PoolError, OSError):  # what stands in the way is told when a branch wants a worker
+            self._idle.append(self._hire())
 
     def _hire(self) -> Worker:
         number = next(self._numbers)
@@ -303,9 +309,9 @@ class Workforce:
         self._idle.clear()
 
     def _see_off(self) -> None:
-        """Let idle workers end by themselves, for `FAREWELL` seconds at the most."""
+        """Let idle workers end by themselves, for `FAREWELL` seconds at the most; one that ran nothing just ends."""
         with selectors.DefaultSelector() as leaving:
-            for worker in self._idle:
+            for worker in [each for each in self._idle if each.branches]:
                 worker.post(Kind.EXIT)
                 worker.send()
                 leaving.register(worker.link, selectors.EVENT_READ, worker)
