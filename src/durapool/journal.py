@@ -88,7 +88,8 @@ class Journal:
             update = record[2]
             operation = operations.get(update[0])
             if operation is None:
-                operation = operations[update[0]] = Operation.begin(update)
+                operation = self._begin(update)
+                operations[operation.id] = operation
                 children[operation.parent_id].append(operation)
             operation.apply(record)
             if type(update[7]) is BlobRef:
@@ -194,7 +195,7 @@ class Journal:
     def _apply(self, operation: Operation | None, update: Update, at: float) -> None:
         record = self._log.stage(update, at)
         if operation is None:
-            operation = Operation.begin(update)
+            operation = self._begin(update)
             operation.apply(record)
             self._operations[operation.id] = operation
             if operation.type is not OperationType.EXECUTION:
@@ -203,6 +204,15 @@ class Journal:
             operation.apply(record)
         if operation.due_at is not None or operation.type is OperationType.CALLBACK:
             self._timers.note(operation, at)
+
+    def _begin(self, update: Update) -> Operation:
+        """The operation before its first update is applied; it shares the text of its parent's id."""
+        operation = Operation.begin(update)
+        if operation.parent_id is not None:
+            parent = self._operations.get(operation.parent_id)
+            if parent is not None:
+                operation.parent_id = parent.id
+        return operation
 
     def flush(self) -> None:
         """See `BranchJournal.flush`."""

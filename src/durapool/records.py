@@ -200,7 +200,7 @@ DETAIL_HANDLER = "handler"  # START of EXECUTION: "module:name" or "file.py:name
 DETAIL_REQUEST_ID = "request_id"  # INVOCATION
 DETAIL_STARTED_AT = "started_at"  # INVOCATION: epoch seconds
 DETAIL_CPUS = "cpus"  # INVOCATION: how many CPUs this process could use
-DETAIL_USAGE = "usage"  # INVOCATION, and the end of a branch's context: a `usage.Usage` of its last run
+DETAIL_USAGE = "usage"  # INVOCATION, and the end of a branch's context: a `usage.Usage` of its last run; not folded
 
 
 class Record(NamedTuple):
@@ -265,9 +265,15 @@ class Operation:
                 self.payload, self.error = update.payload, update.error
                 self.ended_at, self.ended_seq = record.at, record.seq
                 if update.details:
-                    self.details = {**(self.details or {}), **update.details}
+                    self._add(update.details)
         if update.attempt:
             self.attempt = update.attempt
+
+    def _add(self, details: Mapping[str, Any]) -> None:
+        """Those of the end; what the run used is left to whoever reads the records: every branch has it."""
+        added = {key: value for key, value in details.items() if key != DETAIL_USAGE}
+        if added:
+            self.details = {**(self.details or {}), **added}
 
     @property
     def replay_children(self) -> bool:

@@ -15,7 +15,6 @@ from durapool.journal import EXECUTION_ID, Journal, update_of
 from durapool.records import (
     DETAIL_HANDLER,
     DETAIL_REPLAY_CHILDREN,
-    DETAIL_USAGE,
     Action,
     Operation,
     OperationStatus,
@@ -25,7 +24,6 @@ from durapool.records import (
     Update,
 )
 
-_OF_THE_END = frozenset({DETAIL_REPLAY_CHILDREN, DETAIL_USAGE})
 _BATCHES = frozenset({OperationSubType.PARALLEL, OperationSubType.MAP})
 _BRANCHES = frozenset({OperationSubType.PARALLEL_BRANCH, OperationSubType.MAP_ITERATION})
 
@@ -95,4 +93,4 @@ def _restart(operation: Operation) -> list[Update]:
 
 
 def _details(details: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return {key: value for key, value in (details or {}).items() if key not in _OF_THE_END} or None
+    return {key: value for key, value in (details or {}).items() if key != DETAIL_REPLAY_CHILDREN} or None

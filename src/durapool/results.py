@@ -12,7 +12,7 @@ from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from durapool.config import CompletionConfig
 from durapool.exceptions import ChildContextError
-from durapool.records import ErrorObject
+from durapool.records import BlobRef, ErrorObject, Payload
 from durapool.values import dataclass
 
 R = TypeVar("R")
@@ -49,7 +49,7 @@ class BatchItem(Generic[R]):
         42
     """
 
-    __slots__ = ("_error", "_index", "_load", "_passing", "_result", "_status")
+    __slots__ = ("_error", "_index", "_load", "_payload", "_result", "_status")
     __match_args__ = ("index", "status", "result", "error")
 
     def __init__(
@@ -63,8 +63,8 @@ class BatchItem(Generic[R]):
         self._status = BatchItemStatus(status)
         self._result = result
         self._error = error
-        self._load: Callable[[], R] | None = None
-        self._passing: tuple[type, ...] = ()  # results of these types are not kept
+        self._load: Callable[[int, Any], R] | None = None  # of the index and the payload
+        self._payload: Payload | None = None
 
     @classmethod
     def lazy(cls, index: int, load: Callable[[], R]) -> BatchItem[R]:
@@ -73,19 +73,19 @@ class BatchItem(Generic[R]):
         `load` is not called again once it has returned; what it raises comes out of `result` every time. Two threads
         that ask first at the same moment may both call it, and both get the same object.
         """
-        item = cls(index, BatchItemStatus.SUCCEEDED)
-        item._load = load
-        return item
+        return cls.recorded(index, None, lambda _index, _payload: load())
 
     @classmethod
-    def large(cls, index: int, load: Callable[[], R]) -> BatchItem[R]:
-        """As `lazy`, for a result that is kept outside of memory: bytes and text are loaded each time they are read.
+    def recorded(cls, index: int, payload: Payload | None, load: Callable[[int, Any], R]) -> BatchItem[R]:
+        """As `lazy`: `load` is called with the index and the payload. All items of a batch share one.
 
+        Bytes and text that are kept outside of memory (the payload is a BlobRef) are loaded each time they are read.
         They cannot change, so nobody sees a difference, and going through a batch of them takes the memory of one.
         Arrays are mapped, and take memory only where they are written to.
         """
-        item = cls.lazy(index, load)
-        item._passing = (bytes, str)
+        item = cls(index, BatchItemStatus.SUCCEEDED)
+        item._payload = payload
+        item._load = load
         return item
 
     @property
@@ -110,15 +110,17 @@ class BatchItem(Generic[R]):
         Raises:
             SerDesError: the recorded result cannot be read back.
         """
+        payload = self._payload  # before `_load`: while that is there, the payload is
         load = self._load
         if load is not None:
-            loaded = load()
-            if type(loaded) in self._passing:
+            loaded = load(self._index, payload)
+            if type(payload) is BlobRef and type(loaded) in (bytes, str):
                 return loaded
             with _publishing:
                 if self._load is not None:
                     self._result = loaded
                     self._load = None
+                    self._payload = None
         return self._result
 
     def to_dict(self) -> dict[str, Any]:

@@ -50,9 +50,10 @@ class OpenBatch:
         self.view = journal.fork()
         self.coordinator = Coordinator(CompletionPolicy.of(plan.completion, plan.total), plan.max_concurrency)
         self.crash: BaseException | None = None
-        self._items: dict[int, ItemRecord] = {}
+        self._payloads: dict[int, Payload | None] = {}  # of branches that succeeded; None: only a summary is recorded
+        self._errors: dict[int, ErrorObject | None] = {}  # of those that failed
         self._waiting: dict[int, frozenset[str]] = {}
-        self._begun: set[int] = set()  # branches below which something may be recorded
+        self._begun = bytearray(plan.total)  # 1: something may be recorded below the branch
         self._recover()
 
     def _recover(self) -> None:
@@ -60,21 +61,27 @@ class OpenBatch:
         branches = [op for op in self.view.subtree(self.plan.operation_id) if op.parent_id == self.plan.operation_id]
         if not branches:
             return
-        self._begun = {op.branch for op in branches if op.branch is not None}
         if self.plan.flat:
             # branches start in index order, and one that calls no operation leaves no record
-            self._begun = set(range(max(self._begun, default=-1) + 1))
-            self.coordinator.recover([], sorted(self._begun))
+            begun = range(max((op.branch for op in branches if op.branch is not None), default=-1) + 1)
+            self._begun[: len(begun)] = b"\1" * len(begun)
+            self.coordinator.recover([], begun)
             return
-        ended = sorted((op for op in branches if op.status.is_terminal), key=lambda op: op.ended_seq)
-        started = sorted(op.branch for op in branches if not op.status.is_terminal and op.branch is not None)
-        for op in ended:
-            item = _item_of(op)
-            self._items[item.index] = item
-        self.coordinator.recover(
-            [(op.branch or 0, op.status is OperationStatus.SUCCEEDED) for op in ended],
-            started,
-        )
+        started = []
+        ended = []
+        for op in branches:
+            index = op.branch or 0
+            self._begun[index] = 1
+            if not op.status.is_terminal:
+                started.append(index)
+                continue
+            ended.append((op.ended_seq, index, op.status is OperationStatus.SUCCEEDED))
+            if op.status is OperationStatus.SUCCEEDED:
+                self._payloads[index] = None if op.replay_children else op.payload
+            else:
+                self._errors[index] = op.error
+        ended.sort()
+        self.coordinator.recover([(index, succeeded) for _, index, succeeded in ended], started)
 
     def next(self) -> int | None:
         """The branch to start now, or None."""
@@ -85,8 +92,8 @@ class OpenBatch:
 
     def recorded(self, index: int) -> list[Operation]:
         """What earlier runs recorded of a branch that starts now: its own operation, then all below it."""
-        if index not in self._begun:
-            self._begun.add(index)
+        if not self._begun[index]:
+            self._begun[index] = 1
             return []
         if not self.plan.flat:
             branch_id = self.plan.branch_id(index)
@@ -104,13 +111,13 @@ class OpenBatch:
         match outcome:
             case Succeeded(payload, summary, usage):
                 if self.coordinator.on_succeeded(index):
-                    self._items[index] = ItemRecord(index, BatchItemStatus.SUCCEEDED, payload)
+                    self._payloads[index] = payload
                     self._record_end(
                         index, Action.SUCCEED, payload if summary is None else summary, None, summary, usage
                     )
             case Failed(error, usage):
                 if self.coordinator.on_failed(index):
-                    self._items[index] = ItemRecord(index, BatchItemStatus.FAILED, error=error)
+                    self._errors[index] = error
                     self._record_end(index, Action.FAIL, None, error, None, usage)
             case Suspended(waiting_on):
                 self._waiting[index] = waiting_on
@@ -185,17 +192,15 @@ class OpenBatch:
         """What the batch has come to, or None while something of it can still go on."""
         reason = self.coordinator.decision
         if reason is not None:
-            cut_off = set(self.coordinator.unfinished)
-            items = {index: item for index, item in self._items.items() if index not in cut_off}
-            items |= {index: ItemRecord(index, BatchItemStatus.STARTED) for index in cut_off}
-            return Decided(reason, [items[index] for index in sorted(items)])
+            return Decided(reason, self._items())
         if self.coordinator.is_blocked:
             return Suspended(frozenset().union(*self._waiting.values()))
         return None
 
-
-def _item_of(op: Operation) -> ItemRecord:
-    index = op.branch or 0
-    if op.status is not OperationStatus.SUCCEEDED:
-        return ItemRecord(index, BatchItemStatus.FAILED, error=op.error)
-    return ItemRecord(index, BatchItemStatus.SUCCEEDED, None if op.replay_children else op.payload)
+    def _items(self) -> list[ItemRecord]:
+        """In index order. Those that ended after the decision, in an earlier run, are among the unfinished."""
+        succeeded, failed, started = BatchItemStatus.SUCCEEDED, BatchItemStatus.FAILED, BatchItemStatus.STARTED
+        items = {index: ItemRecord(index, succeeded, payload) for index, payload in self._payloads.items()}
+        items |= {index: ItemRecord(index, failed, error=error) for index, error in self._errors.items()}
+        items |= {index: ItemRecord(index, started) for index in self.coordinator.unfinished}
+        return [items[index] for index in sorted(items)]

@@ -80,12 +80,12 @@ class Crew:
         self._jobs: SimpleQueue[int | None] = SimpleQueue()
         self._ends: SimpleQueue[tuple[int, BranchOutcome]] = SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._busy: set[int] = set()
+        self._busy = 0  # branches given out that have not come back
 
     def start(self, index: int) -> None:
-        self._busy.add(index)
+        self._busy += 1
         self._jobs.put(index)
-        unfinished = len(self._busy) - self._ends.qsize()  # a short branch may have ended, and its thread be idle
+        unfinished = self._busy - self._ends.qsize()  # a short branch may have ended, and its thread be idle
         if len(self._threads) < min(unfinished, self._limit):
             thread = threading.Thread(target=self._work, name=f"durapool-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
@@ -98,7 +98,7 @@ class Crew:
             found.append(self._ends.get(timeout=None if timeout is None else min(timeout, _LONGEST_NAP)))
             while True:
                 found.append(self._ends.get_nowait())
-        self._busy.difference_update(index for index, _ in found)
+        self._busy -= sum(index != _NOBODY for index, _ in found)
         return found
 
     def interrupt(self) -> None:

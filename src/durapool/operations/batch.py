@@ -12,8 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from durapool.config import MapConfig, NestingType, ParallelBranch, ParallelConfig
 from durapool.errors import raise_from
@@ -35,9 +34,16 @@ from durapool.records import (
     OperationStatus,
     OperationType,
     Payload,
+    child_id,
 )
 from durapool.results import BatchItem, BatchItemStatus, BatchResult, CompletionReason
 from durapool.serdes import load
+from durapool.values import dataclass
+
+if TYPE_CHECKING:
+    from durapool.blobs import Blobs
+    from durapool.scope import Settings
+    from durapool.serdes import SerDes
 
 BatchConfig = ParallelConfig | MapConfig[Any]
 
@@ -273,25 +279,34 @@ class _Batch(NamedTuple):
         return ItemRecord(index, BatchItemStatus.FAILED, error=outcome.error)
 
     def _result(self, outline: Outline, items: Sequence[ItemRecord]) -> BatchResult[Any]:
+        scope = self.call.scope
+        loader = _ItemLoader(self.plan.operation_id, self.what, self.plan.item_serdes, scope.settings, scope.blobs)
         return BatchResult(
-            all=[self._item(item) for item in items],
+            all=[_item(item, loader) for item in items],
             completion_reason=outline.reason,
             submitted_count=outline.submitted,
         )
 
-    def _item(self, item: ItemRecord) -> BatchItem[Any]:
-        if item.status is not BatchItemStatus.SUCCEEDED:
-            return BatchItem(index=item.index, status=item.status, error=item.error)
-        plan = self.plan
-        what = f"the result of branch {item.index} of {self.what}"
-        scope = self.call.scope
-        make = BatchItem.large if isinstance(item.payload, BlobRef) else BatchItem.lazy
-        return make(
-            item.index,
-            partial(
-                load, item.payload, plan.item_serdes, scope.settings, plan.branch_id(item.index), what, scope.blobs
-            ),
-        )
+
+@dataclass(frozen=True, slots=True)
+class _ItemLoader:
+    """Reads the results of a batch back: one for all of its items, and it holds neither inputs nor functions."""
+
+    batch_id: str
+    what: str
+    serdes: SerDes[Any] | None
+    settings: Settings
+    blobs: Blobs | None
+
+    def __call__(self, index: int, payload: Payload | None) -> Any:
+        what = f"the result of branch {index} of {self.what}"
+        return load(payload, self.serdes, self.settings, child_id(self.batch_id, index), what, self.blobs)
+
+
+def _item(item: ItemRecord, loader: _ItemLoader) -> BatchItem[Any]:
+    if item.status is BatchItemStatus.SUCCEEDED:
+        return BatchItem.recorded(item.index, item.payload, loader)
+    return BatchItem(index=item.index, status=item.status, error=item.error)
 
 
 def _size(item: ItemRecord) -> int:

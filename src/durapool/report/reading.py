@@ -49,6 +49,7 @@ class Entry:
     attempts: list[Attempt] = field(default_factory=list)
     end: float = 0.0  # epoch seconds: when it ended, was cut off, or was last heard of
     cut_off: bool = False  # what encloses it has ended without it
+    usage: Usage | None = None  # of the last run; None where that is not recorded
 
     @property
     def is_branch(self) -> bool:
@@ -59,12 +60,6 @@ class Entry:
     def is_batch(self) -> bool:
         """Whether it is a parallel or a map."""
         return self.operation.sub_type in BATCHES
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the last run used; None where that is not recorded."""
-        row = (self.operation.details or {}).get(DETAIL_USAGE)
-        return None if row is None else Usage(*row)
 
     @property
     def began(self) -> float:
@@ -152,6 +147,7 @@ class _Reader:
         if update.type is OperationType.STEP:
             _note_attempt(entry, record)
         entry.operation.apply(record)
+        entry.usage = _usage_in(update)
 
     def _add(self, update: Update) -> Entry:
         parent = self._by_id.get(update.parent_id or "")
@@ -168,9 +164,7 @@ class _Reader:
         began = float(details.get(DETAIL_STARTED_AT, record.at))
         self._close_unrecorded(began, InvocationEnd.KILLED)
         end = InvocationEnd.SUSPENDED if record.update.error is None else InvocationEnd.CRASHED
-        usage = details.get(DETAIL_USAGE)
-        cpus = details.get(DETAIL_CPUS)
-        self._invocations.append(Invocation(began, record.at, end, cpus, None if usage is None else Usage(*usage)))
+        self._invocations.append(Invocation(began, record.at, end, details.get(DETAIL_CPUS), _usage_in(record.update)))
         self._signs.clear()
 
     def _close_unrecorded(self, before: float, end: InvocationEnd) -> None:
@@ -190,6 +184,11 @@ class _Reader:
             self._invocations[-1] = Invocation(last.began, last.ended, InvocationEnd.FINISHED, last.cpus, last.usage)
         _set_ends(self._entries, last_at)
         return Log(self._entries, self._invocations, self._count, last_at)
+
+
+def _usage_in(update: Update) -> Usage | None:
+    row = (update.details or {}).get(DETAIL_USAGE)
+    return None if row is None else Usage(*row)
 
 
 def _is_sign(update: Update, known: Operation) -> bool:
