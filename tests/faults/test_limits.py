@@ -122,6 +122,7 @@ def test_what_a_forked_worker_has_from_its_parent_does_not_count(tmp_path):
 
 
 @on_linux
+@pytest.mark.usefixtures("fresh_pools")  # the processes of a pool would be descendants too
 def test_pages_that_forks_share_count_once():
     hoard = b"x" * (200 * MIB)
     read, write = os.pipe()
