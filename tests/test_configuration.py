@@ -65,6 +65,27 @@ def test_each_source_comes_before_the_next(project: Path, monkeypatch: pytest.Mo
     assert Choices.of(decorated, "process:4").executor == ThreadExecutor(3)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool.durapool]\nexecutor = 'process:2'",
+        "[project]\n  [ tool . 'durapool' ]\nexecutor = 'process:2'",
+        "[tool]\ndurapool.executor = 'process:2'",
+        "tool.durapool.executor = 'process:2'",
+        "tool = {durapool = {executor = 'process:2'}}",
+        '[tool.other]\r\n["tool"."durapool"]\r\nexecutor = "process:2"',
+    ],
+)
+def test_the_table_is_found_however_it_is_written(project: Path, text: str) -> None:
+    write(project, f"{text}\n")
+    assert configured(EXECUTOR).value == "process:2"
+
+
+def test_the_file_of_a_project_that_only_depends_on_durapool_is_none_of_our_business(project: Path) -> None:
+    write(project, "[project]\ndependencies = ['durapool']\n[tool.other]\nthis is not TOML\n")
+    assert configured(EXECUTOR).source == "built in"
+
+
 def test_an_empty_variable_says_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(project, '[tool.durapool]\nexecutor = "process:2"\n')
     monkeypatch.setenv("DURAPOOL_EXECUTOR", "")
@@ -139,7 +160,7 @@ def test_durapool_must_be_a_table(project: Path) -> None:
 def test_a_file_that_does_not_speak_of_durapool_is_left_alone(project: Path) -> None:
     path = write(project, "this is [ no TOML")
     assert configured(EXECUTOR).source == "built in"
-    path.write_bytes(b"\xff\xfe durapool")
+    path.write_bytes(b"\xff\xfe[tool.durapool]")
     with pytest.raises(ValidationError, match="is not TOML"):
         configured(EXECUTOR)
 
