@@ -166,12 +166,13 @@ class OpenBatch:
         details: dict[str, Any] = {} if summary is None else {DETAIL_REPLAY_CHILDREN: True}
         if usage is not None:
             details[DETAIL_USAGE] = usage
-        update = self.start_of(index)._replace(action=action, payload=payload, error=error, details=details or None)
-        if self.view.get(update.operation_id) is None:
+        start = self.start_of(index)
+        end = start._replace(action=action, payload=payload, error=error, details=details or None)
+        if self.view.get(start.operation_id) is None:
             # all that was heard of it is its end: a short branch without operations, or one that could not be sent
-            self.view.record_all((self.start_of(index), update))
+            self.view.record_all((start, end))
         else:
-            self.view.record(update)
+            self.view.record(end)
 
     @property
     def has_waiting(self) -> bool:
