@@ -6,9 +6,25 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+
+def still_running(processes: Iterable[psutil.Process], timeout: float = 2) -> list[psutil.Process]:
+    """Those that have not ended after `timeout` seconds. A zombie has: whoever it fell to has not asked for it yet."""
+    _, alive = psutil.wait_procs(list(processes), timeout)
+    return [process for process in alive if not _is_zombie(process)]
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
 
 START_METHODS = ("forkserver", "spawn", "fork")
 

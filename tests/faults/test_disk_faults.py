@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from program_tools import still_running
 from store_fault_tools import FailingStore, Ledger, check_rerun, handler_for, recorded_steps
 
 import durapool
@@ -48,7 +49,7 @@ def run_job(text: str, folder: Path, ledger: Ledger, wrapper: tuple[str, ...] = 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stderr
     left = [process for process in psutil.process_iter() if _environment(process).get("LEDGER") == mark]
-    assert not psutil.wait_procs(left, timeout=2)[1]  # what was killed may still be on its way out
+    assert not still_running(left)  # what was killed may still be on its way out
     found: str | list[list[int]] = json.loads(done.stdout.splitlines()[-1])
     return found
 

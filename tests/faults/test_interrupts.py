@@ -11,7 +11,7 @@ import textwrap
 
 import psutil
 import pytest
-from program_tools import START_METHODS
+from program_tools import START_METHODS, still_running
 
 from durapool.records import Action, OperationSubType
 from durapool.stores import SQLiteStore
@@ -99,8 +99,7 @@ def test_what_was_recorded_stays_and_nothing_is_left(number, whole_group, job, t
         process.send_signal(number)
     _, errors = process.communicate(timeout=30)
     assert process.returncode in (-number, 128 + number, 1 if number == signal.SIGINT else -number)
-    _, alive = psutil.wait_procs([*family, *job.children, *job.daemons], timeout=2)
-    assert not alive
+    assert not still_running([*family, *job.children, *job.daemons])
     if number == signal.SIGINT:
         assert "job" in errors
 
@@ -133,7 +132,7 @@ def test_the_supervisor_killed_from_outside_loses_branches_not_the_program(job, 
     family[2].kill()
     process.communicate(timeout=30)
     assert process.returncode == 0
-    _, alive = psutil.wait_procs([*family, *job.children], timeout=2)
+    alive = still_running([*family, *job.children])
     for daemon in job.daemons:  # in a session of its own, which the supervisor alone could follow
         daemon.kill()
     assert not alive
@@ -150,7 +149,7 @@ def test_a_signal_to_every_process_records_no_failure(number, code, job, tmp_pat
     _, errors = process.communicate(timeout=30)
     assert process.returncode == code, errors
     assert "job" in errors
-    assert not psutil.wait_procs([supervisor], timeout=2)[1]
+    assert not still_running([supervisor])
     store = SQLiteStore(tmp_path / "journal.db")
     assert not [record for record in store.read("job") if record.update.action is Action.FAIL]
     store.close()
@@ -192,8 +191,7 @@ def test_a_terminal_that_is_closed_takes_everything_along(job, tmp_path):
     os.close(master)
     process.communicate(timeout=30)
     assert process.returncode == -signal.SIGHUP
-    _, alive = psutil.wait_procs([*family, *job.children, *job.daemons], timeout=2)
-    assert not alive
+    assert not still_running([*family, *job.children, *job.daemons])
     store = SQLiteStore(tmp_path / "journal.db")
     assert not [record for record in store.read("job") if record.update.action is Action.FAIL]
     store.close()

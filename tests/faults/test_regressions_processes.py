@@ -13,6 +13,7 @@ import threading
 import psutil
 import pytest
 from pool_tools import ALL, run_batch, wait_until
+from program_tools import still_running
 
 import durapool
 from durapool import ParallelConfig, durable_execution
@@ -59,8 +60,7 @@ durapool.run(handler, store=MemoryStore())
         assert len(pools) == 2
         process.kill()
         process.wait()
-        _, alive = psutil.wait_procs(pools, 5)
-        assert not alive
+        assert not still_running(pools, 5)
         assert psutil.pid_exists(child)
     finally:
         with contextlib.suppress(ProcessLookupError):
