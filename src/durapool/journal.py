@@ -9,14 +9,13 @@ views (leases.py); the invocation loop alone holds the journal itself. Thread-sa
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from durapool import collector
 from durapool.commits import CommitLog, Mode
 from durapool.exceptions import InvalidStateError, OrphanedBranch, StoreError, StoreFailure
 from durapool.leases import LeasedJournal
@@ -72,7 +71,7 @@ class Journal:
             StoreError: the store cannot be read, or a record is missing in it.
         """
         journal = cls(store, execution_id, clock, mode)
-        with _without_collector():
+        with collector.switched_off():
             journal._load(store)
         journal._timers.rebuild(journal._operations.values(), journal.now())
         return journal
@@ -318,18 +317,6 @@ class Journal:
         elif until_timer is not None:
             self._clock.wait(until_timer, wake)
         return listening or until_timer is not None
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Hundreds of thousands of new objects that all stay: the cyclic collector would walk them again and again."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _check(operation: Operation | None, update: Update) -> None:

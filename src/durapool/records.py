@@ -234,40 +234,38 @@ class Operation:
     @classmethod
     def begin(cls, update: Update) -> Operation:
         """The operation before its first update is applied."""
-        operation_id, _, kind, sub_type, parent_id, name, branch, *_ = update
-        return cls(operation_id, kind, sub_type, parent_id, name, branch)
+        return cls(update[0], *update[2:7])
 
     def apply(self, record: Record) -> None:
         """Fold one more record in. A START of an ended operation reopens it."""
-        update = record.update
-        action = update.action
+        seq, at, (_, action, _, _, _, _, _, payload, error, attempt, delay, details) = record
         if action is Action.INVOCATION:
             return
         self.status = STATUS_AFTER[action]
-        self.due_at = None if update.delay is None else record.at + update.delay
+        self.due_at = None if delay is None else at + delay
         match action:
             case Action.START:
                 if self.ended_at is not None:
                     self.payload, self.attempt = None, 0  # reopened: all attempts again
                 if self.ended_at is not None or not self.started_at:
-                    self.started_at = record.at
+                    self.started_at = at
                     self.attempt = 0
                 self.ended_at, self.error = None, None
-                if update.payload is not None:
-                    self.payload = update.payload
-                self.details = update.details
+                if payload is not None:
+                    self.payload = payload
+                self.details = details
             case Action.RETRY:
-                self.error = update.error
-                self.payload = update.payload
+                self.error = error
+                self.payload = payload
             case Action.READY:
                 return
             case _:
-                self.payload, self.error = update.payload, update.error
-                self.ended_at, self.ended_seq = record.at, record.seq
-                if update.details:
-                    self._add(update.details)
-        if update.attempt:
-            self.attempt = update.attempt
+                self.payload, self.error = payload, error
+                self.ended_at, self.ended_seq = at, seq
+                if details:
+                    self._add(details)
+        if attempt:
+            self.attempt = attempt
 
     def _add(self, details: Mapping[str, Any]) -> None:
         """Those of the end; what the run used is left to whoever reads the records: every branch has it."""

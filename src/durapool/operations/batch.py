@@ -9,11 +9,13 @@ Replay of a finished batch builds the same result from the records, without an e
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from durapool.collector import patience
 from durapool.config import MapConfig, NestingType, ParallelBranch, ParallelConfig
 from durapool.errors import raise_from
 from durapool.exceptions import ChildContextError, ExecutionError, SerDesError, SuspendExecution, ValidationError
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
     from durapool.serdes import SerDes
 
 BatchConfig = ParallelConfig | MapConfig[Any]
+
+_VERY_MANY = 10_000  # branches: from here on what the collector does is felt
 
 
 def plan_parallel(call: Call, functions: Any, config: BatchConfig) -> BatchPlan:
@@ -166,10 +170,11 @@ class _Batch(NamedTuple):
         if self.plan.total == 0:
             return self._decided(Decided(CompletionReason.ALL_COMPLETED, []))
         scope = self.call.scope
-        outcome = scope.executor_for(self.plan.executor).run(self.plan, scope)
-        if isinstance(outcome, Suspended):
-            raise SuspendExecution(outcome.waiting_on)
-        return self._decided(outcome)
+        with patience if self.plan.total >= _VERY_MANY else contextlib.nullcontext():
+            outcome = scope.executor_for(self.plan.executor).run(self.plan, scope)
+            if isinstance(outcome, Suspended):
+                raise SuspendExecution(outcome.waiting_on)
+            return self._decided(outcome)
 
     def _decided(self, decided: Decided) -> BatchResult[Any]:
         try:

@@ -1,0 +1,78 @@
+"""The collector's threshold while a batch of very many branches runs."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+import durapool
+from durapool import DurableContext, durable_execution
+from durapool.collector import patience, switched_off
+from durapool.executors import ThreadExecutor
+
+
+@pytest.fixture(autouse=True)
+def threshold() -> Iterator[tuple[int, int, int]]:
+    before = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield 700, 10, 10
+    gc.set_threshold(*before)
+
+
+def test_the_threshold_is_raised_until_the_last_holder_lets_go(threshold: tuple[int, int, int]) -> None:
+    with patience:
+        with patience:
+            pass
+        assert gc.get_threshold()[0] > threshold[0]
+        assert gc.get_threshold()[1:] == threshold[1:]
+    assert gc.get_threshold() == threshold
+
+
+@pytest.mark.parametrize("young", [0, 1_000_000])
+def test_a_collector_that_is_off_or_more_patient_stays_so(young: int) -> None:
+    gc.set_threshold(young, 10, 10)
+    with patience:
+        assert gc.get_threshold()[0] == young
+    assert gc.get_threshold()[0] == young
+
+
+def test_what_user_code_sets_meanwhile_stays() -> None:
+    with patience:
+        gc.set_threshold(800, 5, 5)
+    assert gc.get_threshold() == (800, 5, 5)
+
+
+def test_a_forked_child_has_the_threshold_of_before(threshold: tuple[int, int, int]) -> None:
+    with patience:
+        child = os.fork()
+        if not child:
+            os._exit(0 if gc.get_threshold() == threshold else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert gc.get_threshold() != threshold
+
+
+def test_nothing_is_collected_while_the_collector_is_switched_off() -> None:
+    with switched_off():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize(("branches", "raised"), [(20, False), (10_000, True)])
+def test_only_a_batch_of_very_many_branches_raises_it(
+    branches: int, raised: bool, threshold: tuple[int, int, int]
+) -> None:
+    seen: set[int] = set()
+
+    def branch(_ctx: DurableContext, _item: int, _index: int, _inputs: Sequence[int]) -> None:
+        seen.add(gc.get_threshold()[0])
+
+    @durable_execution
+    def handler(_event: object, context: DurableContext) -> None:
+        context.map(range(branches), branch).throw_if_error()
+
+    durapool.run(handler, None, store=durapool.MemoryStore(), executor=ThreadExecutor(max_threads=2))
+    assert {value > threshold[0] for value in seen} == {raised}
+    assert gc.get_threshold() == threshold
