@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 BatchConfig = ParallelConfig | MapConfig[Any]
 
-_VERY_MANY = 10_000  # branches: from here on what the collector does is felt
+_VERY_MANY = 1_000  # branches: from here on what the collector does is felt
 
 
 def plan_parallel(call: Call, functions: Any, config: BatchConfig) -> BatchPlan:
