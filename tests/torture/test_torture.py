@@ -42,9 +42,12 @@ def handlers(count: int) -> settings:
 
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_is_left() -> Iterator[None]:
-    """No thread and no process outlives the tests, but for the thread that closes idle pools."""
+    """No thread and no process outlives the tests, but for the thread that closes idle pools.
+
+    What was there before, such as a browser that other tests use, may start processes of its own meanwhile.
+    """
     registry.close_all()
-    before = set(psutil.Process().children(recursive=True))
+    before = psutil.Process().children(recursive=True)
     yield
     registry.close_all()
     deadline = time.monotonic() + PATIENCE
@@ -52,7 +55,9 @@ def _nothing_is_left() -> Iterator[None]:
         if thread.name.startswith("durapool") and thread.name != "durapool-idle":
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), f"{thread.name} still runs"
-    _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, PATIENCE)
+    theirs = {child for process in before if process.is_running() for child in process.children(recursive=True)}
+    ours = set(psutil.Process().children(recursive=True)) - theirs - set(before)
+    _, alive = psutil.wait_procs(ours, PATIENCE)
     assert not alive, f"processes still run: {alive}"
 
 
