@@ -310,8 +310,12 @@ def test_a_run_in_a_thread_whose_pool_was_interrupted_is_an_orphan_not_a_failure
     thread.start()
     with (tmp_path / "gate").open("w"):
         running = the_pool()
-        running.driver.poisoned = True  # as an interrupt of another thread's turn does
-        running.pool.close()
+
+        def as_after_an_interrupt_of_another_thread():
+            running.driver.poisoned = True
+            running.pool.close()
+
+        running.driver.while_paused(as_after_an_interrupt_of_another_thread)
         with registry._lock:
             registry._pools.clear()
     thread.join()
