@@ -38,7 +38,7 @@ class Sizes:
     empty: int
 
 
-FULL = Sizes(busy=200, empty=10_000)
+FULL = Sizes(busy=1_000, empty=10_000)
 QUICK = Sizes(busy=4, empty=20)
 
 
