@@ -155,7 +155,7 @@ def test_a_store_on_a_read_only_disk_says_so(durapool: Cli, folder: Path) -> Non
         script = f"{read_only} && exec {sys.executable} -m durapool {command} --store disk/j.db"
         done = subprocess.run(["unshare", "-m", "bash", "-c", script], check=False, capture_output=True, text=True)
         assert (done.returncode, done.stderr) == (ExitCode.OK, "")
-    for command in ("run jobs.py:echo --id b", "stop a", "rm a --yes", "gc --older-than 1s --yes"):
+    for command in ("run jobs.py:echo --id b", "stop a", "rm a --yes", "gc --older-than 0s --yes"):
         script = f"{read_only} && exec {sys.executable} -m durapool {command} --store disk/j.db"
         done = subprocess.run(["unshare", "-m", "bash", "-c", script], check=False, capture_output=True, text=True)
         assert done.returncode == ExitCode.UNAVAILABLE
