@@ -13,6 +13,8 @@ import tempfile
 import time
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from perf.harness import ROOT
 from perf.report import LOAD_BEFORE, LOAD_VARIABLE, RESULTS, targets_in, targets_table
@@ -28,6 +30,7 @@ BENCHMARKS = {
     "resume": "time to go on with a half-finished execution of 100,000 branches",
     "nested": "batches within batches, on one pool",
     "faults": "time to notice a lost worker, to replace it, to stop losers",
+    "coordinator": "how far one coordinator goes: 1,000,000 branches on 10,000 simulated workers",
     "progress": "showing what goes on, against showing nothing",
 }
 LONG = {"consumer": "memory of the parent while it consumes 1,000 results of 8 MiB"}
@@ -41,7 +44,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which (default: all). {listed}")
     parser.add_argument("--rounds", type=int, help="rounds that count (default: each benchmark's own)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, one round: shows that all runs, no figures")
-    parser.add_argument("--long", action="store_true", help=f"also those that take long: {', '.join(LONG)}")
+    parser.add_argument(
+        "--long", action="store_true", help=f"larger sizes, and those that take long: {', '.join(LONG)}"
+    )
     parser.add_argument("--plot", action="store_true", help="draw NAME.png beside NAME.json")
     parser.add_argument("--results", type=Path, help="the folder to write to (default: perf/results; none for --quick)")
     options = parser.parse_args()
@@ -66,7 +71,7 @@ def main() -> int:
 def run_apart(name: str, options: argparse.Namespace, folder: Path) -> bool:
     """Run one in a process of its own; whether it came to its end."""
     command = [sys.executable, "-m", "perf", name, "--results", str(folder.resolve())]
-    command += [f"--{flag}" for flag in ("quick", "plot") if getattr(options, flag)]
+    command += [f"--{flag}" for flag in ("quick", "long", "plot") if getattr(options, flag)]
     command += [] if options.rounds is None else ["--rounds", str(options.rounds)]
     done = subprocess.run(command, cwd=ROOT, env=os.environ | {LOAD_VARIABLE: str(LOAD_BEFORE)}, check=False)
     return done.returncode == 0
@@ -78,7 +83,7 @@ def run_here(name: str, options: argparse.Namespace, folder: Path) -> None:
     began = time.monotonic()
     benchmark = import_module(f"perf.benchmarks.{name}")
     rounds = options.rounds or (QUICK_ROUNDS if options.quick else benchmark.ROUNDS)
-    report = benchmark.run(rounds, benchmark.QUICK if options.quick else benchmark.FULL)
+    report = benchmark.run(rounds, sizes_of(benchmark, options))
     report.settings["rounds"] = rounds
     if options.quick:
         report.notes.append("tiny sizes (--quick): this shows that the benchmark runs, and no more")
@@ -89,6 +94,13 @@ def run_here(name: str, options: argparse.Namespace, folder: Path) -> None:
 
         written.append(draw(report, folder))
     print(f"{time.monotonic() - began:.0f} s; written: {', '.join(path.name for path in written)}\n", flush=True)
+
+
+def sizes_of(benchmark: ModuleType, options: argparse.Namespace) -> Any:
+    """What to run it at; few have sizes that take long."""
+    if options.quick:
+        return benchmark.QUICK
+    return getattr(benchmark, "LONG", benchmark.FULL) if options.long else benchmark.FULL
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ TARGETS = {
     ],
     "resume": ["process: resume with", "thread: resume with"],
     "nested": [],
+    "coordinator": ["alone: time for a branch", "journal: memory for a branch"],
     "progress": ["busy: live", "busy: json", "empty: live", "empty: json"],
     "faults": ["first_successful: from the decision to the return"],
     "consumer": ["arrays,", "bytes,"],
