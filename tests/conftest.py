@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import compileall
 import signal
+from pathlib import Path
 
 import pytest
+
+import durapool
 
 pytest_plugins = ["pytester"]
 
 # a shell that runs the tests in the background has them ignored, and the programs that tests start would inherit that
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+# the programs that tests start would compile the package anew, each of them, where the environment forbids to keep that
+compileall.compile_dir(Path(durapool.__file__).parent, quiet=1)
 
 EXECUTORS = ("thread", "process:2")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,43 @@ def test_a_map_whose_items_all_nest_keeps_to_the_bound_on_processes(workers, tmp
     assert durapool.run(handler, store=MemoryStore()) == 1000 * 3
     most = max(int(path.name.rsplit("-", 1)[1]) for path in tmp_path.iterdir())
     assert most <= workers * 2 + workers  # those of the bound, and idle ones that were just replaced
+
+
+def test_workers_for_nested_batches_stay_until_a_batch_has_done_without_them(tmp_path):
+    executor = ProcessExecutor(workers=2, initializer=lambda: None)  # a pool that no other test has used
+    gates = [tmp_path / f"gate-{number}" for number in range(2)]
+
+    def inner(ctx, item, index, inputs):
+        return ctx.step(lambda _: os.getpid())
+
+    def meet(outer_index):
+        """Both workers are lent at the same time, so that each batch wants two more."""
+        gates[outer_index].touch()
+        while not all(gate.exists() for gate in gates):
+            time.sleep(0.001)
+
+    def outer(ctx, item, index, inputs):
+        meet(index)
+        return [os.getpid(), *ctx.map(range(4), inner).get_results()]
+
+    def flat(ctx, most, index, inputs):
+        while (count := live_children(os.getppid())) > most:  # those that were dismissed take a moment to end
+            time.sleep(0.001)
+        return count
+
+    @durable_execution(executor=executor)
+    def handler(event, context):
+        pids = []
+        for _ in range(3):
+            pids.append({pid for found in context.map(range(2), outer).get_results() for pid in found})
+            for gate in gates:
+                gate.unlink()
+        return pids, [max(context.map([most] * 2, flat).get_results()) for most in (4, 2)]
+
+    (first, *later), (after_nesting, after_none) = durapool.run(handler, store=MemoryStore())
+    assert 2 < len(first) <= 2 * 2
+    assert all(pids <= first for pids in later), "a worker was started anew"
+    assert (after_nesting, after_none) == (len(first), 2)
 
 
 def test_an_outer_worker_that_dies_takes_its_nested_batch_along(tmp_path):

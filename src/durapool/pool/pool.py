@@ -69,6 +69,7 @@ class Pool:
         self._inbox: deque[PoolBatch] = deque()
         self._batches: list[PoolBatch] = []  # deepest first, then oldest
         self._deepest = 0  # since the pool was last without a batch: for each level more workers are worth keeping
+        self._deepest_before = 0  # from then back to the time before: the next batch often nests as the last one did
         self._returning: deque[tuple[ActiveRun, int, list[Any]]] = deque()
         self._acks: dict[Worker, ActiveRun] = {}
         self._held = HeldLosses()
@@ -192,8 +193,8 @@ class Pool:
         self._batches.append(batch)
         self._batches.sort(key=lambda each: (-each.depth, each.key))
         if len(self._batches) == 1:
-            self._deepest = 0
-            self._workforce.trim(self.size)
+            self._deepest_before, self._deepest = self._deepest, 0
+            self._workforce.trim(self._worth_keeping)
         self._deepest = max(self._deepest, batch.depth)
         self._again = True
 
@@ -345,7 +346,12 @@ class Pool:
         if most is not None and worker.branches >= most:
             self._workforce.retire(worker)
         else:
-            self._workforce.release(worker, keep=self.size * (self._deepest + 1))
+            self._workforce.release(worker, keep=self._worth_keeping)
+
+    @property
+    def _worth_keeping(self) -> int:
+        """How many workers may be idle."""
+        return self.size * (max(self._deepest, self._deepest_before) + 1)
 
     def _spawn(self, run: ActiveRun, number: int, body: Any) -> None:
         plan, cargo, limits = unpack_plan(body, self.executor)
