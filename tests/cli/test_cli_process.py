@@ -101,6 +101,33 @@ def test_a_closed_pipe_is_silent(durapool: Cli, folder: Path) -> None:
         assert (process.returncode, stderr) == (ExitCode.CLOSED_PIPE, "")
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_in_the_middle_is_noticed(durapool: Cli, folder: Path, unbuffered: str) -> None:
+    durapool("run", "jobs.py:batch", "--id", "b", "--input", "500")
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    process = started("history", "b", "--json", env=environment)  # more than a pipe holds
+    assert process.stdout is not None
+    assert process.stdout.readline() == "{\n"
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(60) == ExitCode.CLOSED_PIPE
+
+
+def test_output_that_is_not_buffered_comes_at_once_and_whole(folder: Path) -> None:
+    program = (
+        "import sys; from durapool.cli.unbuffered import writing_all; out = writing_all(sys.stdout); "
+        "out.write('é' * 100_000); out.write('!'); sys.stdin.read()"
+    )
+    command = [sys.executable, "-u", "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(200_001).decode() == "é" * 100_000 + "!"
+        process.communicate()
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_without_click_or_rich_one_line_says_what_to_install(missing: str) -> None:
     program = f"import sys; sys.modules[{missing!r}] = None; from durapool.cli import main; main()"

@@ -14,5 +14,7 @@ def main() -> None:
         sys.stderr.write("durapool: the command line needs click and rich: pip install 'durapool[cli]'\n")
         raise SystemExit(2) from None
     from durapool.cli.app import cli
+    from durapool.cli.unbuffered import writing_all
 
+    sys.stdout = writing_all(sys.stdout)
     cli.main(prog_name="durapool")

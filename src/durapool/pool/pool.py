@@ -69,7 +69,8 @@ class Pool:
         self._inbox: deque[PoolBatch] = deque()
         self._batches: list[PoolBatch] = []  # deepest first, then oldest
         self._deepest = 0  # since the pool was last without a batch: for each level more workers are worth keeping
-        self._deepest_before = 0  # from then back to the time before: the next batch often nests as the last one did
+        self._deepest_before = 0  # before that, in the same execution: its next batch may nest as its last one did
+        self._execution = ""  # whose outermost batch came last
         self._returning: deque[tuple[ActiveRun, int, list[Any]]] = deque()
         self._acks: dict[Worker, ActiveRun] = {}
         self._held = HeldLosses()
@@ -193,7 +194,8 @@ class Pool:
         self._batches.append(batch)
         self._batches.sort(key=lambda each: (-each.depth, each.key))
         if len(self._batches) == 1:
-            self._deepest_before, self._deepest = self._deepest, 0
+            self._deepest_before = self._deepest if batch.execution_id == self._execution else 0
+            self._deepest, self._execution = 0, batch.execution_id
             self._workforce.trim(self._worth_keeping)
         self._deepest = max(self._deepest, batch.depth)
         self._again = True
