@@ -699,6 +699,57 @@ def test_a_failure_that_was_handled_is_kept(store: MemoryStore) -> None:
     assert run(handler, id="x", store=store) == "second choice"
 
 
+@pytest.mark.parametrize("nesting", list(NestingType))
+def test_what_came_after_a_partial_batch_is_kept_and_named(
+    store: MemoryStore, nesting: NestingType, caplog: pytest.LogCaptureFixture
+) -> None:
+    switch = Switch()
+
+    @once
+    def handler(event: Any, context: DurableContext) -> list[int]:
+        def branch(ctx: DurableContext, item: int, index: int, inputs: Any) -> str:
+            return ctx.step(lambda _: switch.note(f"step {item}", fragile=item == 2))
+
+        config = MapConfig(completion_config=CompletionConfig.all_completed(), nesting_type=nesting)
+        context.step(lambda _: switch.note("before"), name="before")
+        found = context.map([1, 2, 3], branch, name="parts", config=config).success_count
+        context.wait(Duration.from_seconds(1), name="pause")
+        return [context.step(lambda _: found, name=f"report {n}") for n in range(4)] + [found]
+
+    assert run(handler, id="x", store=store) == [2, 2, 2, 2, 2]
+    caplog.clear()
+    assert reopened(handler, store, switch) == ["step 2"]
+    assert run(handler, id="x", store=store) == [2, 2, 2, 2, 3]
+    [warning] = [record.getMessage() for record in caplog.records if record.name == "durapool"]
+    assert "keep their results: report 0, report 1, report 2 and 1 more." in warning
+
+
+def test_nothing_is_said_of_what_came_before_a_partial_batch_or_beside_it(
+    store: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    switch = Switch()
+
+    @once
+    def handler(event: Any, context: DurableContext) -> int:
+        def inner(ctx: DurableContext, item: int, index: int, inputs: Any) -> str:
+            return ctx.step(lambda _: switch.note(f"inner {item}", fragile=item == 2))
+
+        def outer(ctx: DurableContext, item: int, index: int, inputs: Any) -> int:
+            if item == 2:
+                return ctx.step(lambda _: 0, name="beside")
+            return ctx.map([1, 2], inner, config=everything).success_count
+
+        everything = MapConfig(completion_config=CompletionConfig.all_completed(), nesting_type=NestingType.FLAT)
+        context.step(lambda _: 0, name="before")
+        return sum(context.map([1, 2], outer, config=everything).get_results())
+
+    assert run(handler, id="x", store=store) == 1
+    caplog.clear()
+    assert reopened(handler, store, switch) == ["inner 2"]
+    assert run(handler, id="x", store=store) == 2
+    assert not [record for record in caplog.records if record.name == "durapool"]
+
+
 def test_nothing_is_reopened_where_nothing_failed(store: MemoryStore) -> None:
     switch = Switch()
 

@@ -78,7 +78,8 @@ def run(
         store: a Store, or the path of a journal; None for what is configured, else `.durapool/journal.db`.
         executor: where branches run, if neither they nor the decorator say; None for what is configured, else "thread".
         checkpoint: "sync" (a step counts once it is committed) or "async"; None for what is configured, else "sync".
-        retry_failed: reopen a finished execution; only what failed in it runs again.
+        retry_failed: reopen a finished execution; only what failed in it runs again, and the batches around it. A step
+            that came after a batch with tolerated failures keeps its result; a warning names it.
         progress: True shows what it does while it runs: live on a terminal and in a notebook, else a line on stderr
             every few seconds. "lines" and "json" (one object a line on stdout) choose by name.
         default_retry: for steps without a retry strategy, ahead of the decorator's.

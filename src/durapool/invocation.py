@@ -42,7 +42,7 @@ from durapool.records import (
     Payload,
     Update,
 )
-from durapool.reopen import updates_to_reopen
+from durapool.reopen import updates_to_reopen, warn_of_kept
 from durapool.scope import Scope, Settings, run_in
 from durapool.serdes import dump, load
 from durapool.usage import ProcessMeter
@@ -203,6 +203,7 @@ class Invocations:
         updates = updates_to_reopen(journal, self._recorded_event(), self._job.target)
         if not updates:
             return self._recorded(journal, execution)
+        warn_of_kept(journal, updates)
         journal.reopen(updates)
         journal.barrier()
         return None

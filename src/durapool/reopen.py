@@ -4,11 +4,16 @@ Reopened are failed branches, the failure that ended a failed context or the han
 enclosing batch or context that succeeded too, since its result changes. A failure that user code handled is kept: the
 operation below a context that succeeded all the same, and one after which a failed context went on to another failure.
 What was handled once would not be called again after a success, and the positions of all later calls would shift.
+
+All that succeeded is kept, also what came after a batch with tolerated failures and may hold what it made of the
+partial result: a step is an effect, and to run again what did not fail is not what was asked for. `warn_of_kept` tells.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import dropwhile, islice
 from typing import Any, NamedTuple
 
 from durapool.journal import EXECUTION_ID, Journal, update_of
@@ -26,6 +31,10 @@ from durapool.records import (
 
 _BATCHES = frozenset({OperationSubType.PARALLEL, OperationSubType.MAP})
 _BRANCHES = frozenset({OperationSubType.PARALLEL_BRANCH, OperationSubType.MAP_ITERATION})
+
+_NAMED = 3  # operations that the warning names
+
+_log = logging.getLogger("durapool")
 
 
 class _Found(NamedTuple):
@@ -94,3 +103,36 @@ def _restart(operation: Operation) -> list[Update]:
 
 def _details(details: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {key: value for key, value in (details or {}).items() if key != DETAIL_REPLAY_CHILDREN} or None
+
+
+def warn_of_kept(journal: Journal, updates: Sequence[Update]) -> None:
+    """Log which operations keep a result that they may have made of a partial batch. Before `updates` are applied."""
+    reopened = {update.operation_id for update in updates}
+    kept = {one.id: one for update in updates for one in _kept_after(journal, update.operation_id, reopened)}
+    if not kept:
+        return
+    names = [operation.name or str(operation.sub_type or operation.type) for operation in kept.values()]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    _log.warning(
+        "Execution %s runs again what failed. These came after a batch with failures, had succeeded, and keep their "
+        "results: %s%s. What must follow the whole batch belongs in plain code after it.",
+        journal.execution_id,
+        ", ".join(names[:_NAMED]),
+        more,
+    )
+
+
+def _kept_after(journal: Journal, operation_id: str, reopened: set[str]) -> Iterator[Operation]:
+    """The steps and contexts after an operation that had succeeded, failures in it tolerated, and now changes."""
+    operation = journal.get(operation_id)
+    if operation is None or operation.status is not OperationStatus.SUCCEEDED or operation.sub_type in _BRANCHES:
+        return
+    siblings = dropwhile(lambda one: one.id != operation_id, journal.children(operation.parent_id))
+    for sibling in islice(siblings, 1, None):
+        if (
+            sibling.status is OperationStatus.SUCCEEDED
+            and sibling.type in (OperationType.STEP, OperationType.CONTEXT)
+            and sibling.branch == operation.branch  # else it is of another branch of a FLAT batch, beside it
+            and sibling.id not in reopened
+        ):
+            yield sibling
