@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import marshal
 import pickle
 import sys
 import types
@@ -22,11 +21,11 @@ import cloudpickle
 import cloudpickle.cloudpickle as cloudpickle_internals
 
 from durapool.exceptions import SerDesError
+from durapool.functions import marshalled, read_marshal
 from durapool.values import dataclass
 
 PROTOCOL = 5
 APART = 64 * 1024  # bytes of a buffer from which it goes beside the pickle
-MOST_CODES = 512  # that are remembered, here and in a worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,7 @@ def _dump_apart(pickler: Callable[..., Any], value: Any) -> Pickled:
 class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """cloudpickle, and by value whatever a worker could not import from the same place.
 
-    Code travels as marshal writes it, made once for all branches that share it, and read once by each worker. So it
-    also keeps the name of its file, which cloudpickle drops: tracebacks, warnings and coverage.py go by it.
+    Code travels as marshal writes it; see `functions`.
     """
 
     def reducer_override(self, obj: Any) -> Any:
@@ -110,36 +108,17 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         return super().reducer_override(obj)
 
 
-def _code_of(data: bytes) -> types.CodeType:
-    """Code from what marshal wrote, by the same interpreter. Code never changes, so branches may share it."""
-    code = _codes.get(data)
-    if code is None:
-        if len(_codes) >= MOST_CODES:
-            _codes.clear()
-        code = _codes[data] = marshal.loads(data)
-    return code
-
-
 _HELPERS = frozenset(
-    [_code_of, *(each for each in vars(cloudpickle_internals).values() if isinstance(each, types.FunctionType))]
+    [read_marshal, *(each for each in vars(cloudpickle_internals).values() if isinstance(each, types.FunctionType))]
 )
 """What a pickled function is made with; it goes by name, and almost every branch has several."""
 
-_codes: dict[bytes, types.CodeType] = {}  # of a worker
-_marshalled: dict[int, tuple[types.CodeType, bytes]] = {}  # by id; the code is kept, so that its id is not used again
-
 
 def _reduced_code(code: types.CodeType) -> tuple[Any, ...]:
-    known = _marshalled.get(id(code))
-    if known is None:
-        try:
-            data = marshal.dumps(code)
-        except ValueError:  # somebody has put an object of their own among its constants
-            return cloudpickle_internals._code_reduce(code)  # type: ignore[no-any-return]  # cloudpickle has no types
-        if len(_marshalled) >= MOST_CODES:
-            _marshalled.clear()
-        known = _marshalled[id(code)] = code, data
-    return _code_of, (known[1],)
+    try:
+        return read_marshal, (marshalled(code),)
+    except ValueError:  # somebody has put an object of their own among its constants
+        return cloudpickle_internals._code_reduce(code)  # type: ignore[no-any-return]  # cloudpickle has no types
 
 
 _importable: dict[tuple[str, tuple[str, ...]], bool] = {}

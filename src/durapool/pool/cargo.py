@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from durapool.exceptions import SerDesError
 from durapool.executors import ProcessExecutor
 from durapool.executors.base import BatchPlan
+from durapool.functions import plain_parts
 from durapool.pickling import APART, PROTOCOL, Pickled, dump_function, dump_function_apart
 from durapool.pool.transfer import Crates, Part
 from durapool.pool.wire import WireError
@@ -90,7 +91,11 @@ class LocalCargo:
         plan = self._plan
         if plan.functions is None:
             return None
-        return _packed(self._crates.pack, plan.functions[index], f"branch {index} ({plan.branch_name(index)})")
+        function = plan.functions[index]
+        plain = plain_parts(function)
+        if plain is not None:
+            return plain
+        return _packed(self._crates.pack, function, f"branch {index} ({plan.branch_name(index)})")
 
     def item(self, index: int) -> Part | None:
         """See `Cargo.item`."""

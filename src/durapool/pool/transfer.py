@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from durapool import segments
 from durapool.exceptions import SerDesError, StoreError, StoreFailure
 from durapool.executors.base import Crashed, Succeeded
+from durapool.functions import PlainFunction
 from durapool.pickling import APART, Pickled
 from durapool.pool.wire import Kind, WireError, pack
 from durapool.records import BlobRef, Payload
@@ -88,7 +89,7 @@ class Packed:
     slices: Sequence[Slice]
 
 
-Part = bytes | Packed
+Part = bytes | Packed | PlainFunction
 
 
 class Crates:
