@@ -26,6 +26,7 @@ from durapool.pool.workers import Worker
 from durapool.pool.workforce import Workforce
 
 MOST_AT_ONCE = 2  # branches that a line gets before the loop looks again at what workers say
+FEW = 2  # branches that a worker got and has not ended; it may ask for more any moment
 STUCK = 2 * BRISK  # seconds; a line whose first branch has taken so long was measured wrongly
 
 
@@ -107,17 +108,23 @@ class Dispatcher:
     def _give(self, worker: Worker, batch: PoolBatch, index: int, parts: tuple[Part | None, Part | None]) -> None:
         recorded = batch.open.recorded(index)
         plan = batch.open.plan
-        branch_id = plan.branch_id(index)
-        known = {plan.operation_id if plan.flat else branch_id, *(operation.id for operation in recorded)}
+        branch_id = batch.open.start_of(index).operation_id
+        known = {plan.operation_id if plan.flat else branch_id}
+        known.update(operation.id for operation in recorded)
         pause_after = batch.open.coordinator.pause_after
-        begun = plan.flat or any(operation.id == branch_id for operation in recorded)
+        begun = plan.flat or (bool(recorded) and recorded[0].id == branch_id)
         run = ActiveRun(
             next(self._numbers), batch, index, branch_id, worker, time.monotonic(), known, pause_after, begun
         )
         batch.runs[index] = run
         worker.runs.append(run)
         post_run(run, recorded, *parts)
-        self._workforce.wants_to_send(worker)
+        self._send_in_time(worker)
+
+    def _send_in_time(self, worker: Worker) -> None:
+        """Send its runs before it has done those that it got; else they go with the next answer, in one system call."""
+        if len(worker.runs) - worker.permits <= FEW and worker.outgoing:
+            self._workforce.wants_to_send(worker)
 
     def _recall(self, batch: PoolBatch) -> bool:
         """Take back half of the longest line of this batch, for a worker that would idle."""
@@ -134,6 +141,8 @@ class Dispatcher:
         """
         count = worker.take_back(len(worker.runs) if most is None else most)
         worker.stale += count
+        if worker.outgoing:
+            self._workforce.wants_to_send(worker)  # it tells when it has skipped them
         for _ in range(count):
             run = worker.runs.pop()
             run.batch.runs.pop(run.index, None)
@@ -146,6 +155,7 @@ class Dispatcher:
         worker.branches += 1
         if worker.runs:
             worker.runs[0].started = time.monotonic()
+            self._send_in_time(worker)
 
     def _parts(self, batch: PoolBatch, index: int) -> tuple[Part | None, Part | None] | None:
         """The pickled function and item of a branch; None where they cannot be pickled, which ends the branch."""

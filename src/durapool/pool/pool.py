@@ -161,7 +161,7 @@ class Pool:
             self._lose(run, loss)
         self._commit()
         self._settle()
-        self._workforce.send()  # workers go on while this loop pickles the next branches
+        self._workforce.send()  # workers go on while this loop prepares the next branches
         self._dispatch()
         self._workforce.send()
 
