@@ -56,14 +56,18 @@ class CommitLog:
     def stage(self, update: Update, at: float) -> Record:
         """Number the update and put it in line."""
         pending = self._pending
-        record = Record((pending[-1].seq if pending else self._drained) + 1, at, update)
-        if not pending:
+        if pending:
+            seq = pending[-1][0] + 1
+        else:
+            seq = self._drained + 1
             self._pending_since = time.monotonic()
+        record = tuple.__new__(Record, (seq, at, update))  # twice as fast as a call, which goes through a function
         pending.append(record)  # the one step that Ctrl-C cannot split: a record is numbered and staged, or neither
-        self._staged = record.seq
-        self._pending_bytes += _BASE_BYTES + len(update.payload or "")
-        if update.error is not None:
-            self._pending_bytes += len(update.error.pickled or "")
+        self._staged = seq
+        payload, error = update[7:9]
+        self._pending_bytes += _BASE_BYTES + len(payload or "")
+        if error is not None:
+            self._pending_bytes += len(error.pickled or "")
         return record
 
     def wake_flusher(self) -> None:
@@ -71,7 +75,8 @@ class CommitLog:
         if self._flusher is None:
             self._flusher = _Flusher(self)
             self._flusher.start()
-        self._flusher.wake()
+        if not self._flusher.awake:
+            self._flusher.wake()
 
     def flush(self) -> None:
         """Wait until all that was staged is committed; in mode async only when the window is full."""
@@ -160,7 +165,7 @@ class _Flusher:
 
     def __init__(self, log: CommitLog) -> None:
         self._log = log
-        self._awake = False
+        self.awake = False  # written with the log's lock held
         self._work = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="durapool-flusher", daemon=True)
@@ -171,13 +176,12 @@ class _Flusher:
 
     def wake(self) -> None:
         """Something is pending. The log's lock is held, here and in `rest`."""
-        if not self._awake:
-            self._awake = True
-            self._work.set()
+        self.awake = True
+        self._work.set()
 
     def rest(self) -> None:
         """Nothing is pending."""
-        self._awake = False
+        self.awake = False
 
     def end(self) -> None:
         """Stop, and wait for it."""

@@ -21,6 +21,7 @@ from durapool.exceptions import InvalidStateError, OrphanedBranch, StoreError, S
 from durapool.leases import LeasedJournal
 from durapool.records import (
     DETAIL_BLOBS,
+    TERMINAL,
     Action,
     BlobRef,
     ErrorObject,
@@ -156,8 +157,9 @@ class Journal:
             self._check_open(lease)
             at = self._tick()
             for update in updates:
-                operation = self._operations.get(update.operation_id)
-                _check(operation, update)
+                operation = self._operations.get(update[0])
+                if operation is not None or update[1] is not Action.START:
+                    _check(operation, update)
                 self._apply(operation, update, at)
             self._log.wake_flusher()
 
@@ -188,20 +190,22 @@ class Journal:
             raise OrphanedBranch(f"the run of execution {self.execution_id!r} has ended")
 
     def _tick(self) -> float:
-        self._last_at = at = self.now()
-        return at
+        at = self._clock.now()
+        if at > self._last_at:
+            self._last_at = at
+        return self._last_at
 
     def _apply(self, operation: Operation | None, update: Update, at: float) -> None:
         record = self._log.stage(update, at)
         if operation is None:
             operation = self._begin(update)
             operation.apply(record)
-            self._operations[operation.id] = operation
-            if operation.type is not OperationType.EXECUTION:
+            self._operations[update[0]] = operation
+            if update[2] is not OperationType.EXECUTION:
                 self._children[operation.parent_id].append(operation)
         else:
             operation.apply(record)
-        if operation.due_at is not None or operation.type is OperationType.CALLBACK:
+        if operation.due_at is not None or update[2] is OperationType.CALLBACK:
             self._timers.note(operation, at)
 
     def _begin(self, update: Update) -> Operation:
@@ -328,7 +332,7 @@ def _check(operation: Operation | None, update: Update) -> None:
     if update.action is Action.INVOCATION:
         return
     status = operation.status
-    if status.is_terminal:
+    if status in TERMINAL:
         raise InvalidStateError(
             f"{update.action} of {update.name or update.sub_type or update.type} (operation {operation.id}), "
             f"which has ended as {status}"

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 class LeasedJournal:
     """A view of the journal for one run: of the handler, of a batch, of a branch. See `BranchJournal`."""
 
-    __slots__ = ("_journal", "_label", "_outer", "revoked")
+    __slots__ = ("_journal", "_label", "_outer", "get", "revoked")
 
     def __init__(self, journal: Journal, label: str, outer: LeasedJournal | None) -> None:
         self._journal = journal
         self._label = label
         self._outer = outer
+        self.get = journal.get
         self.revoked = False
 
     def check(self) -> None:
@@ -35,10 +36,6 @@ class LeasedJournal:
             if lease.revoked:
                 raise OrphanedBranch(f"{self._label} has no right to record any more: it was decided without it")
             lease = lease._outer
-
-    def get(self, operation_id: str) -> Operation | None:
-        """See `BranchJournal.get`."""
-        return self._journal.get(operation_id)
 
     def record(self, update: Update) -> None:
         """See `BranchJournal.record`."""

@@ -53,6 +53,7 @@ class OpenBatch:
         self._payloads: dict[int, Payload | None] = {}  # of branches that succeeded; None: only a summary is recorded
         self._errors: dict[int, ErrorObject | None] = {}  # of those that failed
         self._waiting: dict[int, frozenset[str]] = {}
+        self._starts: dict[int, Update] = {}  # of branches that run
         self._begun = bytearray(plan.total)  # 1: something may be recorded below the branch
         self._recover()
 
@@ -140,17 +141,20 @@ class OpenBatch:
         return self.coordinator.decision is not None
 
     def start_of(self, index: int) -> Update:
-        """What is recorded when a branch that has an operation of its own begins."""
-        plan = self.plan
-        return Update(
-            plan.branch_id(index),
-            Action.START,
-            OperationType.CONTEXT,
-            plan.branch_sub_type,
-            plan.operation_id,
-            plan.branch_name(index),
-            index,
-        )
+        """What is recorded when a branch that has an operation of its own begins; made once, and kept to its end."""
+        start = self._starts.get(index)
+        if start is None:
+            plan = self.plan
+            start = self._starts[index] = Update(
+                plan.branch_id(index),
+                Action.START,
+                OperationType.CONTEXT,
+                plan.branch_sub_type,
+                plan.operation_id,
+                plan.branch_name(index),
+                index,
+            )
+        return start
 
     def _record_end(
         self,
@@ -162,12 +166,25 @@ class OpenBatch:
         usage: Usage | None,
     ) -> None:
         if self.plan.flat:
+            self._starts.pop(index, None)
             return
+        start = self.start_of(index)
+        del self._starts[index]
         details: dict[str, Any] = {} if summary is None else {DETAIL_REPLAY_CHILDREN: True}
         if usage is not None:
             details[DETAIL_USAGE] = usage
-        start = self.start_of(index)
-        end = start._replace(action=action, payload=payload, error=error, details=details or None)
+        end = Update(
+            start.operation_id,
+            action,
+            start.type,
+            start.sub_type,
+            start.parent_id,
+            start.name,
+            start.branch,
+            payload,
+            error,
+            details=details or None,
+        )
         if self.view.get(start.operation_id) is None:
             # all that was heard of it is its end: a short branch without operations, or one that could not be sent
             self.view.record_all((start, end))

@@ -281,27 +281,21 @@ def unpack_result(payload: Any, summary: Any) -> tuple[Payload, str | None]:
     return payload, summary
 
 
+_USAGES = frozenset({(int, int, float, float, int), (int, _NONE, float, float, int)})
+
+
 def unpack_usage(row: Any) -> Usage:
     """What a branch used.
 
     Raises:
         WireError: a field is missing, of another type or out of range.
     """
-    if not isinstance(row, list) or len(row) != 5:
-        raise WireError("a usage that is not an array of five")
-    pid, thread, seconds, cpu, peak = row
-    if not (
-        isinstance(pid, int)
-        and isinstance(thread, (int, type(None)))
-        and isinstance(seconds, float)
-        and 0 <= seconds < MAX_COUNT
-        and isinstance(cpu, float)
-        and 0 <= cpu < MAX_COUNT
-        and isinstance(peak, int)
-        and 0 <= peak < MAX_COUNT
-    ):
-        raise WireError("a usage with a field of another type, or out of range")
-    return Usage(pid, thread, seconds, cpu, peak)
+    if type(row) is not list or tuple(map(type, row)) not in _USAGES:
+        raise WireError(f"a usage of another shape: {row!r:.100}")
+    usage = Usage(*row)
+    if not (0 <= usage.seconds < MAX_COUNT and 0 <= usage.cpu < MAX_COUNT and 0 <= usage.peak_rss < MAX_COUNT):
+        raise WireError("a usage with a field out of range")
+    return usage
 
 
 def pack_operation(operation: Operation, now: float) -> tuple[Any, ...]:

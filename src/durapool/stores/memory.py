@@ -93,13 +93,13 @@ class MemoryStore:
         """Append, all or nothing."""
         if not records:
             return
-        with self._opened() as executions:
-            found = executions.get(execution_id)
+        with self._guard:
+            found = self._checked().get(execution_id)
             check_place(execution_id, None if found is None else found.records[-1].seq, records)
             if found is None:
                 first = records[0]
                 found = _Execution(handler_of(first.update), OperationStatus.STARTED, first.at)
-                executions[execution_id] = found
+                self._executions[execution_id] = found
             found.records.extend(records)
             if (change := status_changes(records)) is not None:
                 found.status, found.ended_at = change
@@ -153,9 +153,12 @@ class MemoryStore:
     @contextmanager
     def _opened(self) -> Iterator[dict[str, _Execution]]:
         with self._guard:
-            if self._closed:
-                raise StoreError("This memory store is closed: make a new one.")
-            yield self._executions
+            yield self._checked()
+
+    def _checked(self) -> dict[str, _Execution]:
+        if self._closed:
+            raise StoreError("This memory store is closed: make a new one.")
+        return self._executions
 
 
 def unknown(execution_id: str, label: str) -> ExecutionNotFoundError:
