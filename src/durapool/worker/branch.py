@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
-from durapool.digests import blake2b
 from durapool.exceptions import SerDesError, StoreFailure
 from durapool.executors.base import BranchOutcome, Crashed, Failed
 from durapool.operations.child import BranchRef, run_branch
@@ -15,7 +14,6 @@ from durapool.pickling import load_function
 from durapool.pool.wire import Kind, unpack_operation
 from durapool.records import OperationSubType
 from durapool.scope import Scope
-from durapool.values import dataclass
 from durapool.worker.channel import Channel
 from durapool.worker.journal import StreamedJournal
 from durapool.worker.nested import NestedExecutors
@@ -36,8 +34,7 @@ class WorkerBatch:
             self.problem = error
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One run of one branch."""
 
     number: int
@@ -50,14 +47,6 @@ class Run:
     mode: str
     brisk: bool
     pause_after: PauseAfter
-
-    @property
-    def seed(self) -> int:
-        """From the execution and the branch alone."""
-        if self.batch.problem is not None:
-            return 0  # nothing will run
-        text = f"{self.batch.settings.execution_id}/{self.ref.operation_id}"
-        return int.from_bytes(blake2b(text.encode(), digest_size=8).digest())
 
     def journal(self, channel: Channel) -> StreamedJournal:
         """A fresh journal over what was recorded below the branch."""
@@ -107,6 +96,10 @@ class Run:
         return lambda ctx: shared(ctx, item, self.ref.index, inputs)
 
 
+_SUB_TYPES = {str(each): each for each in (OperationSubType.PARALLEL_BRANCH, OperationSubType.MAP_ITERATION)}
+_PAUSES = {str(each): each for each in PauseAfter}
+
+
 def run_message(body: list[Any], batches: dict[int, WorkerBatch]) -> Run:
     """The inverse of what `pool.cargo` packs."""
     number, key, ref, function, item, total, recorded, mode, brisk, pause_after = body
@@ -114,14 +107,14 @@ def run_message(body: list[Any], batches: dict[int, WorkerBatch]) -> Run:
     return Run(
         number,
         batches[key],
-        BranchRef(operation_id, batch_id, name, OperationSubType(sub_type), index, flat),
+        BranchRef(operation_id, batch_id, name, _SUB_TYPES[sub_type], index, flat),
         function,
         item,
         total,
         recorded,
         mode,
         brisk,
-        PauseAfter(pause_after),
+        _PAUSES[pause_after],
     )
 
 

@@ -19,7 +19,7 @@ from durapool.worker.branch import Run, WorkerBatch, run_message
 from durapool.worker.channel import Channel, ParentGoneError
 from durapool.worker.journal import StreamedJournal
 from durapool.worker.logs import Forwarding
-from durapool.worker.seeding import NumpySeeder
+from durapool.worker.seeding import Seeder
 from durapool.worker.surroundings import Surroundings
 
 
@@ -40,7 +40,7 @@ def serve(link: int, permits: int) -> None:
     surroundings = Surroundings()
     os.register_at_fork(after_in_child=channel.close_for_fork)
     channel.send(Kind.READY, os.getpid())
-    seeder = NumpySeeder().install()
+    seeder = Seeder().install()
     batches: dict[int, WorkerBatch] = {}
     broken: ErrorObject | None = None
     try:
@@ -52,7 +52,8 @@ def serve(link: int, permits: int) -> None:
                         channel.send(Kind.SKIPPED, body[0])
                         continue
                     run = run_message(body, batches)
-                    seeder.seed(run.seed)
+                    if run.batch.problem is None:  # else nothing will run
+                        seeder.begin(run.batch.settings.execution_id, run.ref.operation_id)
                     forwarding.before_loading()
                     run_one(channel, run, broken, forwarding)
                     if not surroundings.restore():
