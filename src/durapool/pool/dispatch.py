@@ -42,7 +42,13 @@ class Dispatcher:
 
     def has_place(self) -> bool:
         """Whether one more worker may run."""
-        return sum(1 for worker in self._workforce if worker.busy) < self._size
+        taken = 0
+        for worker in self._workforce:
+            if worker.runs:
+                taken += not worker.runs[0].nested  # else its place is lent
+            else:
+                taken += worker.stale > 0
+        return taken < self._size
 
     def start_one(self, batches: Sequence[PoolBatch]) -> bool:
         """Start one branch on a worker of its own; False where there is none to start, or no worker to be had.

@@ -37,26 +37,18 @@ def post_run(run: ActiveRun, recorded: list[Operation], function: Part | None, i
     if batch.key not in worker.known_batches:
         worker.known_batches.add(batch.key)
         worker.post(Kind.BATCH, batch.key, batch.cargo.settings, shipped(worker, batch.key, batch.cargo.shared))
-    plan, now = batch.open.plan, batch.open.view.now()
-    ref = (
-        run.branch_id,
-        plan.operation_id,
-        plan.branch_name(index),
-        plan.branch_sub_type,
-        index,
-        plan.flat,
-    )
-    rows = [pack_operation(operation, now) for operation in recorded]
-    parts = [shipped(worker, batch.key, part) for part in (function, item)]
+    plan, start = batch.open.plan, batch.open.start_of(index)
+    now = batch.open.view.now() if recorded else 0.0
     worker.permits += 1
     worker.post(
         Kind.RUN,
         run.number,
         batch.key,
-        ref,
-        *parts,
+        (start.operation_id, plan.operation_id, start.name, start.sub_type, index, plan.flat),
+        shipped(worker, batch.key, function),
+        shipped(worker, batch.key, item),
         plan.total,
-        rows,
+        [pack_operation(operation, now) for operation in recorded],
         batch.mode,
         batch.is_brisk,
         run.pause_after,

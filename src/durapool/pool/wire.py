@@ -33,6 +33,7 @@ from durapool.usage import Usage
 
 VERSION = 1
 HEADER = struct.Struct(">BBI")
+MOST_KEPT = 1 << 20  # bytes of a frame whose buffer is kept
 MAX_FRAME = 2**31 - 1  # bytes; a larger length is a broken stream, not a large result
 
 
@@ -87,10 +88,30 @@ KINDS = {int(kind): kind for kind in Kind}
 
 def pack(kind: Kind, *body: Any) -> bytes:
     """One frame."""
-    packed: bytes = msgpack.packb(body, unicode_errors="surrogatepass")
+    return _framed(kind, msgpack.packb(body, unicode_errors="surrogatepass"))
+
+
+def _framed(kind: Kind, packed: bytes) -> bytes:
     if len(packed) > MAX_FRAME:
         raise WireError(f"a message of {len(packed)} bytes is too large, the limit is {MAX_FRAME}: keep it in a file")
     return HEADER.pack(VERSION, kind, len(packed)) + packed
+
+
+class Packer:
+    """As `pack`, with what msgpack needs kept from frame to frame, which halves the time of a small one.
+
+    Only where nothing can ask for a frame while one is made: in a worker a finalizer may run in the midst, and log.
+    """
+
+    def __init__(self) -> None:
+        self._packer = msgpack.Packer(unicode_errors="surrogatepass")
+
+    def pack(self, kind: Kind, *body: Any) -> bytes:
+        """One frame."""
+        packed: bytes = self._packer.pack(body)
+        if len(packed) > MOST_KEPT:
+            self._packer = msgpack.Packer(unicode_errors="surrogatepass")  # its buffer never shrinks
+        return _framed(kind, packed)
 
 
 class Decoder:

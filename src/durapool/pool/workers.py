@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from durapool.pool.claims import Claims
 from durapool.pool.relay import LineRelay
 from durapool.pool.transfer import Enclosed
-from durapool.pool.wire import Decoder, Kind, pack
+from durapool.pool.wire import Decoder, Kind, Packer
 from durapool.segments import Segment
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class Worker:
     errors: LineRelay
     claims: Claims
     decoder: Decoder = field(default_factory=Decoder)
+    packer: Packer = field(default_factory=Packer)
     outgoing: deque[bytes | memoryview] = field(default_factory=deque)
     runs: deque[ActiveRun] = field(default_factory=deque)  # the one it runs, then those sent ahead
     permits: int = 0  # to be given with the next messages
@@ -55,11 +56,6 @@ class Worker:
         return self.runs[0] if self.runs else None
 
     @property
-    def busy(self) -> bool:
-        """Whether it takes one of the pool's places."""
-        return not self.runs[0].lent if self.runs else self.stale > 0
-
-    @property
     def ready(self) -> bool:
         """Whether it has come up, and the initializer has ended."""
         return self.unready <= 0
@@ -76,7 +72,7 @@ class Worker:
 
     def post(self, kind: Kind, *body: Any) -> None:
         """Queue a message."""
-        self.outgoing.append(pack(kind, *body))
+        self.outgoing.append(self.packer.pack(kind, *body))
 
     def send(self) -> bool:
         """Send what is queued as far as the socket takes it; True when nothing is left."""

@@ -281,8 +281,8 @@ class Workforce:
 
     def send(self) -> None:
         """Send what is queued; what a socket does not take yet goes when it is writable."""
-        for worker in list(self._unsent):
-            self._unsent.discard(worker)
+        while self._unsent:
+            worker = self._unsent.pop()
             if worker.number in self._employed and not worker.at_end:
                 self._send_to(worker)
 
