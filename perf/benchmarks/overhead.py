@@ -5,6 +5,7 @@
     threads   the lambdas on threads, against the AWS SDK, which has threads only
 
 The baseline of the first two is `concurrent.futures.ProcessPoolExecutor` with forked workers, which records nothing.
+Beside the lambdas runs the floor (`perf.floor`): the same branches with the same records, and nothing but these.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from durapool.executors import ExecutorSpec
 from durapool.stores.base import Store
 from perf.durable import PROCESSES, THREADS, run_anew
 from perf.durable_peers import AWS_SDK, MODULES, run_aws
+from perf.floor import Floor, opened_floors
 from perf.harness import Contender, measure, measure_cold, timed
 from perf.peer import WORKERS, Peer
 from perf.peers import ConcurrentFuturesFork, Dask, installed, is_installed, opened
@@ -112,7 +114,15 @@ def others(pools: dict[str, Peer], work: Callable[[Peer, int], None], sizes: Siz
     return [Contender(name, timed(partial(work, pool, counts[name])), counts[name]) for name, pool in pools.items()]
 
 
-def lambdas(rounds: int, sizes: Sizes, pools: dict[str, Peer], normal: Store, full: Store) -> Table:
+def run_floor(floor: Floor, count: int) -> None:
+    """The lambdas of the other pools, each as the step of a branch."""
+    functions: list[Callable[[], int]] = [lambda i=i: i for i in range(count)]  # type: ignore[misc]  # i has a default
+    assert sum(floor.run(functions)) == sum(range(count))
+
+
+def lambdas(
+    rounds: int, sizes: Sizes, pools: dict[str, Peer], floors: dict[str, Floor], normal: Store, full: Store
+) -> Table:
     """The rows about a distinct lambda for each branch."""
     count = sizes.branches
 
@@ -121,6 +131,7 @@ def lambdas(rounds: int, sizes: Sizes, pools: dict[str, Peer], normal: Store, fu
 
     contenders = [
         *others(pools, run_pool, sizes),
+        *(ours(name, partial(run_floor, floor, count)) for name, floor in floors.items()),
         ours("process, memory", lambda: in_memory(parallel_lambdas, count, PROCESSES)),
         ours("process, NORMAL", lambda: durable(parallel_lambdas, count, PROCESSES, normal)),
         ours("process, FULL", lambda: durable(parallel_lambdas, count, PROCESSES, full)),
@@ -169,14 +180,15 @@ def run(rounds: int, sizes: Sizes = FULL) -> Report:
     with tempfile.TemporaryDirectory(prefix="durapool-perf-") as folder:
         normal = SQLiteStore(Path(folder) / "normal.db")
         full = SQLiteStore(Path(folder) / "full.db", synchronous="FULL")
-        with opened(peers) as pools:
-            each = lambdas(rounds, sizes, pools, normal, full)
+        with opened_floors(Path(folder)) as floors, opened(peers) as pools:  # they fork, so they come before threads
+            each = lambdas(rounds, sizes, pools, floors, normal, full)
             mapped = maps(rounds, sizes, pools, normal)
         normal.close()
         full.close()
     report.tables = [each, mapped]
     report.figures = [
         Figure(f"a lambda each, memory / {BASELINE}", each.ratio("process, memory", BASELINE), 0.5),
+        *(Figure(f"a lambda each, {name} / {BASELINE}", each.ratio(name, BASELINE)) for name in floors),
         Figure(f"a lambda each, SQLite NORMAL / {BASELINE}", each.ratio("process, NORMAL", BASELINE), 0.8),
         Figure(f"a lambda each, SQLite FULL / {BASELINE}", each.ratio("process, FULL", BASELINE), 2.0),
         Figure(f"map, SQLite NORMAL, async / {BASELINE}", mapped.ratio("map, NORMAL, async", BASELINE), 0.8),
