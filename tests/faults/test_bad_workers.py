@@ -47,7 +47,7 @@ class Culprit:
         )
 
     def raw_update(self, update: Update) -> None:
-        self.say(Kind.UPDATES, self.run, [pack_update(update)])
+        self.say(Kind.UPDATES, self.run, [pack_update(update)], True)
 
     def sibling(self, index: int) -> str:
         return child_id(self.own.parent_id, index)
@@ -126,7 +126,7 @@ def tells_the_outcome_of_another_run(it: Culprit) -> None:
 
 
 def tells_the_updates_of_another_run(it: Culprit) -> None:
-    it.say(Kind.UPDATES, it.run - 1, [])
+    it.say(Kind.UPDATES, it.run - 1, [], True)
 
 
 def tells_a_result_that_is_no_payload(it: Culprit) -> None:

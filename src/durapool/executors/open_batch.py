@@ -206,6 +206,11 @@ class OpenBatch:
                 del self._waiting[index]
                 self.coordinator.on_ready(index)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the batch has come to something: it is decided, or nothing of it can go on."""
+        return self.decided or self.coordinator.is_blocked
+
     def outcome(self) -> BatchOutcome | None:
         """What the batch has come to, or None while something of it can still go on."""
         reason = self.coordinator.decision

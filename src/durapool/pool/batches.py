@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from durapool.pool.workers import Worker
 
 MOST_AHEAD = 16  # branches in a line
+COMPANY = 64  # records that are committed together where nobody waits for them
 BRISK = 0.005  # seconds; shorter branches are sent ahead, and their STARTs travel with what follows them
 
 _keys = itertools.count(1)
@@ -49,6 +50,7 @@ class PoolBatch:
     losses: dict[int, int] = field(default_factory=dict)  # how often a branch has lost its worker
     mean_seconds: float | None = None  # of a branch, as its workers measure it; None before the first one has ended
     ahead: int = 0  # branches that may wait in a worker's line: what it runs in a few ms
+    uncommitted: int = 0  # records that nobody waits for, since it was last flushed
     warned: set[Any] = field(default_factory=set)  # warnings shown already
     outcome: BatchOutcome | None = None
     crash: BaseException | None = None
@@ -70,6 +72,11 @@ class PoolBatch:
     def is_brisk(self) -> bool:
         """Whether a branch takes so little that its way to the worker matters."""
         return self.ahead > 0
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether what its branches have come to is to be committed now, and not with what comes next."""
+        return self.uncommitted >= COMPANY or self.open.is_over
 
     def finish(self) -> None:
         """Let the waiting thread go on."""

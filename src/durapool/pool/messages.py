@@ -83,6 +83,7 @@ def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
     """
     updates = [unpack_update(row) for row in rows]
     run.received += len(updates)
+    run.batch.uncommitted += len(updates)
     if run.detached:
         return  # the batch was decided without it: nothing of it is recorded any more
     run.admit(updates)

@@ -2,12 +2,14 @@
 
     thread in context.parallel          this loop                          worker
     PoolBatch --inbox--> read: UPDATES, DONE ... are staged   <--UPDATES-- streams what it records
-                         commit: one flush for all of a turn
+                         commit: one flush for all of a turn, or of several
                          answer                               --ACK-->     goes on
     outcome  <---------- settle: batches that are decided or blocked
                          dispatch (pool.dispatch)             --RUN-->     runs the branch
 
-Every turn goes through these stages in this order, so nothing is acknowledged or acted on before it is committed.
+Every turn goes through these stages in this order, so nothing is acknowledged, and no batch is decided, before it is
+committed. What nobody waits for (starts, mode async, ends of brisk branches) is left to a later turn, and to the
+journal's own flush after 20 ms at the latest.
 All state belongs to the thread that turns the loop (see `drive`); other threads only use the inbox.
 
 A worker holds one of the pool's `size` places while it runs a branch, and lends it while it waits for nested batches.
@@ -29,7 +31,7 @@ from durapool.executors.base import BranchOutcome, Failed
 from durapool.executors.open_batch import OpenBatch
 from durapool.pausing import pauses
 from durapool.pickling import dump_function
-from durapool.pool.batches import ActiveRun, PoolBatch, nested_batch, overdue, pack_outcome, waits
+from durapool.pool.batches import COMPANY, ActiveRun, PoolBatch, nested_batch, overdue, pack_outcome, waits
 from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import HeldLosses, lost_error, timeout_error
@@ -206,9 +208,11 @@ class Pool:
                 batch.attempt(batch.open.wake_due)
 
     def _commit(self) -> None:
-        """All that this turn has staged, then the acknowledgements."""
+        """What has been staged and somebody waits for, then the acknowledgements."""
         for batch in self._batches:
-            batch.attempt(batch.open.view.barrier)
+            if self._acks or batch.is_awaited:
+                batch.uncommitted = 0
+                batch.attempt(batch.open.view.barrier)
         for worker, run in self._acks.items():
             if worker.run is run and run.batch.open.crash is None:
                 self._post(worker, Kind.ACK, run.number, run.received)
@@ -222,8 +226,8 @@ class Pool:
             if batch.open.crash is not None:
                 batch.root.crash = batch.open.crash
                 self._finish(batch.root)
-            elif (outcome := batch.open.outcome()) is not None:
-                batch.outcome = outcome
+            elif batch.open.is_over:
+                batch.outcome = batch.open.outcome()
                 self._finish(batch)
 
     # batches and runs
@@ -275,6 +279,7 @@ class Pool:
         if run.detached:
             return
         batch = run.batch
+        batch.uncommitted += 1 if batch.is_brisk else COMPANY  # the end of a long branch is worth a commit of its own
         batch.attempt(batch.open.ended, run.index, outcome)
         if batch.open.decided:
             self._take_back_all(batch)
@@ -312,7 +317,8 @@ class Pool:
             raise WireError(f"{kind.name} of run {body[0]}, which is not what it runs")
         match kind:
             case Kind.UPDATES:
-                self._acks[worker] = run
+                if body[2]:
+                    self._acks[worker] = run
                 run.batch.attempt(stage_updates, run, body[1])
             case Kind.SPAWN_BATCH:
                 self._spawn(run, body[1], body[2])

@@ -68,7 +68,7 @@ class Kind(IntEnum):
     NO_FILE = 33  # token of the request, why
     # worker to parent
     READY = 40  # pid
-    UPDATES = 41  # run, [updates]; the first one tells that the branch has begun
+    UPDATES = 41  # run, [updates], whether an ACK is waited for; the first one tells that the branch has begun
     DONE = 42  # run, usage, payload, summary or nil
     FAILED = 43  # run, usage, error
     SUSPENDED = 44  # run, usage, [operation ids]

@@ -13,7 +13,7 @@ from typing import Any
 
 from durapool.exceptions import OrphanedBranch
 from durapool.pool.wire import Kind, pack, pack_update
-from durapool.records import Operation, OperationStatus, Record, Update
+from durapool.records import Action, Operation, OperationStatus, Record, Update
 from durapool.worker.channel import Channel
 
 WINDOW_RECORDS = 1000  # unacknowledged updates in mode async
@@ -35,7 +35,6 @@ class StreamedJournal:
         self._lock = threading.Lock()
         self._buffer: list[Update] = []
         self._sent = 0
-        self._window_start = 0
         self._window_bytes = 0
         self._ended = False
 
@@ -53,8 +52,8 @@ class StreamedJournal:
             operation.apply(Record(0, time.time(), update))
             if update.operation_id != self._branch_id:
                 self._buffer.append(update)
-                if not self._brisk:
-                    self._send()
+                if update.action is Action.START and not self._brisk:
+                    self._send()  # what ends an operation is flushed
             elif not self._brisk:
                 self._channel.send_frame(self._take_frame())  # the first frame of a run tells that it has begun
 
@@ -66,13 +65,6 @@ class StreamedJournal:
     def now(self) -> float:
         """See `BranchJournal.now`."""
         return time.time()
-
-    def send(self) -> int:
-        """Put all that was recorded on its way; the number of updates sent so far."""
-        with self._lock:
-            self._check()
-            self._send()
-            return self._sent
 
     def end(self) -> bytes:
         """The last updates, as a frame to send. A thread that the branch has left behind gets no more through."""
@@ -95,8 +87,8 @@ class StreamedJournal:
         if self._buffer:
             self._channel.send_frame(self._take_frame())
 
-    def _take_frame(self) -> bytes:
-        frame = pack(Kind.UPDATES, self._run, [pack_update(update) for update in self._buffer])
+    def _take_frame(self, *, awaited: bool = False) -> bytes:
+        frame = pack(Kind.UPDATES, self._run, [pack_update(update) for update in self._buffer], awaited)
         self._sent += len(self._buffer)
         self._window_bytes += len(frame)
         self._buffer.clear()
@@ -104,20 +96,26 @@ class StreamedJournal:
 
     def flush(self) -> None:
         """See `BranchJournal.flush`."""
-        sent = self.send()
         if self._mode == "sync":
-            self._wait_for(sent)
-        elif sent - self._window_start >= WINDOW_RECORDS or self._window_bytes >= WINDOW_BYTES:
-            self._wait_for(sent)
-            self._window_start, self._window_bytes = sent, 0
+            self.barrier()
+            return
+        with self._lock:
+            self._check()
+            self._send()
+            is_full = self._sent - self._channel.acknowledged >= WINDOW_RECORDS or self._window_bytes >= WINDOW_BYTES
+        if is_full:
+            self.barrier()
 
     def barrier(self) -> None:
         """See `BranchJournal.barrier`."""
-        self._wait_for(self.send())
-
-    def _wait_for(self, count: int) -> None:
         channel = self._channel
-        channel.wait(lambda: channel.acknowledged >= count)
+        with self._lock:
+            self._check()
+            if self._buffer or channel.acknowledged < self._sent:
+                channel.send_frame(self._take_frame(awaited=True))  # an empty one only asks
+            sent = self._sent
+            self._window_bytes = 0
+        channel.wait(lambda: channel.acknowledged >= sent)
 
     def settle(self) -> None:
         """The parent keeps the time: what falls due is known when the branch runs again."""
