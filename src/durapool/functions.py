@@ -85,6 +85,11 @@ def plain_parts(function: Any) -> PlainFunction | None:
     return None
 
 
+def is_plain_parts(part: Any) -> bool:
+    """Whether what has arrived is a plain function: making it imports nothing."""
+    return isinstance(part, list) and len(part) == len(PlainFunction._fields)
+
+
 def _template(code: CodeType, home: dict[str, Any]) -> _Template:
     place = home.get("__name__"), home.get("__package__"), home.get("__file__")
     return _Template(code, home, tuple(_extract_code_globals(code)), marshal.dumps((code, place)))

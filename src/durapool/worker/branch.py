@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, overload
 
 from durapool.exceptions import SerDesError, StoreFailure
 from durapool.executors.base import BranchOutcome, Crashed, Failed
+from durapool.functions import is_plain_parts
 from durapool.operations.child import BranchRef, run_branch
 from durapool.pausing import PauseAfter
 from durapool.pickling import load_function
@@ -48,6 +49,11 @@ class Run(NamedTuple):
     brisk: bool
     pause_after: PauseAfter
 
+    @property
+    def may_import(self) -> bool:
+        """Whether loading its function may import modules of the user's."""
+        return not is_plain_parts(self.function)
+
     def journal(self, channel: Channel) -> StreamedJournal:
         """A fresh journal over what was recorded below the branch."""
         now = time.time()
@@ -55,7 +61,7 @@ class Run(NamedTuple):
         return StreamedJournal(channel, self.number, self.ref.operation_id, recorded, self.mode, self.brisk)
 
     def execute(self, channel: Channel, journal: StreamedJournal, after_loading: Callable[[], None]) -> BranchOutcome:
-        """Load the function, tell `after_loading` so, and run it."""
+        """Load the function, tell `after_loading` so if that may have imported modules, and run it."""
         label = f"branch {self.ref.index} ({self.ref.name})"
         try:
             if self.batch.problem is not None:
@@ -67,7 +73,8 @@ class Run(NamedTuple):
             problem = SerDesError(f"{label} cannot be loaded in a worker: {type(error).__name__}: {error}")
             problem.__cause__ = error
             return Failed(error_of(problem, local=True))
-        after_loading()
+        if self.may_import:
+            after_loading()
         blobs = WorkerBlobs(channel, journal) if self.batch.settings.blobs else None
         scope = Scope(
             settings=self.batch.settings,

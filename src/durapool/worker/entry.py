@@ -54,7 +54,8 @@ def serve(link: int, permits: int) -> None:
                     run = run_message(body, batches)
                     if run.batch.problem is None:  # else nothing will run
                         seeder.begin(run.batch.settings.execution_id, run.ref.operation_id)
-                    forwarding.before_loading()
+                    if run.may_import:
+                        forwarding.before_loading()
                     run_one(channel, run, broken, forwarding)
                     if not surroundings.restore():
                         break  # it has closed stdout, say; a fresh worker serves the next one

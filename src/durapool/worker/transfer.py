@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durapool.blobs import no_room, same_content
 from durapool.exceptions import SerDesError, StoreFailure
-from durapool.functions import plain_function
+from durapool.functions import is_plain_parts, plain_function
 from durapool.pickling import load_function
 from durapool.pool.wire import Kind
 from durapool.records import BlobRef
@@ -151,11 +151,10 @@ class Arrivals:
 
     def load(self, part: bytes | list[Any]) -> Any:
         """What the parent has sent: a function, an item. Its arrays are this caller's alone."""
-        match part:
-            case bytes():
-                return load_function(part)
-            case [template, defaults, captured]:
-                return plain_function(template, defaults, captured)
+        if isinstance(part, bytes):
+            return load_function(part)
+        if is_plain_parts(part):
+            return plain_function(*part)
         stream, slices = part
         ends: dict[int, int] = {}
         for number, start, length in slices:
