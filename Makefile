@@ -12,11 +12,13 @@ CORE := $(VENV)/.core
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.ready-perf
 
-.PHONY: help venv demo test torture soak lint format docs dist perf profile faults-table clean
+.PHONY: help venv demo test test-core repeat torture soak lint format docs dist perf profile faults-table clean
 
 help:
 	@echo "make demo    kill a real job half-way, run it again, time it on threads and on processes"
-	@echo "make test    the tests"
+	@echo "make test    the tests (TESTS=\"tests/pool -k claims\" for some of them)"
+	@echo "make test-core  those of what depends on the version of Python"
+	@echo "make repeat  the tests of semantics and faults 20 times in a row, up to the first failure (TIMES=n)"
 	@echo "make torture 20 times as many killed random handlers (TIMES=n for n times)"
 	@echo "make soak    10,000 branches with random faults (BRANCHES=n, SEED=n)"
 	@echo "make lint    ruff and mypy"
@@ -44,10 +46,24 @@ $(CORE): pyproject.toml
 demo: $(CORE)
 	@$(BIN)/python examples/demo.py
 
+# Two processes: most tests wait for others. Whatever a test file shares, its tests share in one process.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+TESTS ?=
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST) $(TESTS)
+
+# The rest reads pages, draws reports and starts programs: the same on every Python, and checked once.
+ONCE := cli docs examples packaging perf report typing
+test-core: $(READY)
+	$(PYTEST) $(ONCE:%=--ignore tests/%)
 
 TIMES ?= 20
+repeat: $(READY)
+	@for number in $$(seq $(TIMES)); do \
+		echo "run $$number of $(TIMES)"; \
+		$(PYTEST) -q --exitfirst tests/semantics tests/faults || exit 1; \
+	done
+
 torture: $(READY)
 	DURAPOOL_TORTURE=$(TIMES) $(BIN)/python -m pytest tests/torture --timeout 0
 

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -55,6 +56,8 @@ def main() -> int:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(BENCHMARKS | LONG)}")
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    if options.plot and find_spec("matplotlib") is None:
+        parser.error("--plot needs matplotlib: pip install 'durapool[perf]'")
     with tempfile.TemporaryDirectory(prefix="durapool-perf-") as scratch:
         folder = options.results or (Path(scratch) if options.quick else RESULTS)
         folder.mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,7 @@ class Options:
     seed: int
     workers: int
     timeout: float  # seconds
+    not_alone: bool = False  # what is new in /dev/shm may be others'
 
 
 @dataclass(frozen=True)
@@ -288,14 +289,15 @@ class Surroundings:
     memory: int  # RSS in bytes
 
     @staticmethod
-    def look(mark: str, temporary: Path) -> Surroundings:
-        """Now."""
+    def look(mark: str, folders: Sequence[Path]) -> Surroundings:
+        """Now; `folders` are where no file may be left."""
         gc.collect()
-        shared = {f"/dev/shm/{name}" for name in _listed("/dev/shm")}
         return Surroundings(
             frozenset(marked(mark) - {os.getpid()}),
             len(_listed("/proc/self/fd")),
-            frozenset(shared | {str(path) for path in temporary.rglob("*")}),
+            frozenset(
+                f"{base}/{name}" for each in folders for base, below, files in os.walk(each) for name in below + files
+            ),
             psutil.Process().memory_info().rss,
         )
 
@@ -335,12 +337,13 @@ def soak(options: Options) -> bool:
     os.environ[MARK] = mark = str(folder)
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    folders = [temporary] if options.not_alone else [temporary, Path("/dev/shm")]
     tally, warm_up = Tally(), Tally()
     began = time.monotonic()
     try:
         run_batch([Plan(number, "none", 0) for number in range(200)], options, folder, warm_up)
         registry.close_all()
-        before = Surroundings.look(mark, temporary)
+        before = Surroundings.look(mark, folders)
         drawn = plans(options.branches, options.seed)
         for start in range(0, options.branches, CHUNK):
             run_batch(drawn[start : start + CHUNK], options, folder, tally)
@@ -348,7 +351,7 @@ def soak(options: Options) -> bool:
                 print(f"\r{tally.branches} of {options.branches}", end="", file=sys.stderr, flush=True)
         registry.close_all()
         wait_until_gone(mark)
-        after = Surroundings.look(mark, temporary)
+        after = Surroundings.look(mark, folders)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return report(tally, before, after, time.monotonic() - began)
@@ -383,6 +386,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=20, help="of the faults (default %(default)s)")
     parser.add_argument("--workers", type=int, default=4, help="processes (default %(default)s)")
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="of each branch, seconds (default %(default)s)")
+    parser.add_argument("--not-alone", action="store_true", help="others use /dev/shm meanwhile: leave it out")
     sys.exit(0 if soak(Options(**vars(parser.parse_args()))) else 1)
 
 

@@ -26,6 +26,19 @@ def _is_zombie(process: psutil.Process) -> bool:
         return True
 
 
+def in_namespace(mounts: str) -> tuple[str, ...]:
+    """The start of a command that runs in a mount namespace of its own, after a shell has made the mounts."""
+    return "unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", f'{mounts}; exec "$@"', "sh"
+
+
+def works(*command: str) -> bool:
+    """Whether the command is there and succeeds."""
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 START_METHODS = ("forkserver", "spawn", "fork")
 
 PRELUDE = """

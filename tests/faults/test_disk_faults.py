@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from program_tools import still_running
+from program_tools import in_namespace, still_running, works
 from store_fault_tools import FailingStore, Ledger, check_rerun, handler_for, recorded_steps
 
 import durapool
@@ -59,18 +59,6 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return process.environ()
     except psutil.Error:
         return {}
-
-
-def in_namespace(mounts: str) -> tuple[str, ...]:
-    """The start of a command that runs in a mount namespace of its own, after a shell has made the mounts."""
-    return "unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", f'{mounts}; exec "$@"', "sh"
-
-
-def works(*command: str) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
 
 
 needs_namespaces = pytest.mark.skipif(

@@ -145,6 +145,13 @@ def test_a_chart_is_drawn_where_matplotlib_is_installed(tmp_path: Path) -> None:
     assert (tmp_path / "scale.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_without_matplotlib_a_chart_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    done = perf("scale", "--quick", "--plot", environment=hiding(tmp_path, "matplotlib"))
+    assert done.returncode == 2
+    assert "--plot needs matplotlib" in done.stderr
+    assert done.stdout == ""
+
+
 def test_the_profile_shows_stages_of_parent_and_worker() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "perf.profile_branch", "--branches", "40", "--functions", "3"],
