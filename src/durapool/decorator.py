@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 class DurableHandler:
     """A function under `@durable_execution`. Run it with `durapool.run`; pickled by reference to its module.
 
+    It is the entry point of a Lambda function, too: called with an event of the durable execution service and a
+    Lambda context, it runs one invocation and gives the service's answer.
+
     Args:
         function: called with (event, context).
         executor: where its branches run unless they say otherwise.
         default_retry: for steps that have no retry strategy of their own.
+        boto3_client: of Lambda, for invocations by the service; None for one made from the environment.
 
     Raises:
         ValidationError: not a plain function, or not an executor.
@@ -43,7 +47,11 @@ class DurableHandler:
     __wrapped__: Function
 
     def __init__(
-        self, function: Function, executor: ExecutorSpec | None = None, default_retry: RetryStrategy | None = None
+        self,
+        function: Function,
+        executor: ExecutorSpec | None = None,
+        default_retry: RetryStrategy | None = None,
+        boto3_client: Any = None,
     ) -> None:
         if not callable(function):
             raise ValidationError(f"@durable_execution decorates a function of (event, context), not {function!r:.100}")
@@ -58,18 +66,26 @@ class DurableHandler:
             raise ValidationError(f"default_retry must be callable, not {default_retry!r}")
         self.executor = executor
         self.default_retry = default_retry
+        self.boto3_client = boto3_client
         functools.update_wrapper(self, function)
 
-    def __call__(self, event: Any, context: DurableContext) -> Any:
-        """Call the function as part of a run, such as from another handler.
+    def __call__(self, event: Any, context: Any) -> Any:
+        """Call the function as part of a run, such as from another handler; or serve an invocation on Lambda.
 
         Raises:
-            ValidationError: `context` is none of durapool's.
+            ExecutionError: called by Lambda, and the event has no durable fields: durability is not switched on.
+            ValidationError: `context` is neither durapool's nor Lambda's.
         """
         from durapool.context import DurableContext
 
         if isinstance(context, DurableContext):
             return self.__wrapped__(event, context)
+        from durapool.aws.entry import is_invocation, refuse, serve  # only here: it is a world of its own
+
+        if is_invocation(event):
+            return serve(self, event, context)
+        if hasattr(context, "get_remaining_time_in_millis"):
+            refuse(self, context)
         raise ValidationError(
             f"{self.__qualname__} is a durable handler and needs a DurableContext, not {context!r:.100}: "
             f"run it with durapool.run({self.__qualname__}, event)"
@@ -90,7 +106,12 @@ class DurableHandler:
 def durable_execution(func: Function, /) -> DurableHandler: ...
 @overload
 def durable_execution(
-    func: None = None, /, *, executor: ExecutorSpec | None = None, default_retry: RetryStrategy | None = None
+    func: None = None,
+    /,
+    *,
+    executor: ExecutorSpec | None = None,
+    default_retry: RetryStrategy | None = None,
+    boto3_client: Any = None,
 ) -> Callable[[Function], DurableHandler]: ...
 def durable_execution(
     func: Function | None = None,
@@ -98,6 +119,7 @@ def durable_execution(
     *,
     executor: ExecutorSpec | None = None,
     default_retry: RetryStrategy | None = None,
+    boto3_client: Any = None,
 ) -> DurableHandler | Callable[[Function], DurableHandler]:
     """Make a function of (event, context) a durable handler; with and without arguments.
 
@@ -105,6 +127,8 @@ def durable_execution(
         func: the function.
         executor: where its branches run: "thread", "process", "process:8", or an executor object.
         default_retry: for steps that have no retry strategy of their own.
+        boto3_client: a boto3 Lambda client for invocations by AWS's durable execution service; None for one made from
+            the environment. Without effect in `durapool.run`.
 
     Raises:
         ValidationError: not a plain function, or not an executor.
@@ -117,5 +141,7 @@ def durable_execution(
         2
     """
     if func is None:
-        return functools.partial(DurableHandler, executor=executor, default_retry=default_retry)
-    return DurableHandler(func, executor, default_retry)
+        return functools.partial(
+            DurableHandler, executor=executor, default_retry=default_retry, boto3_client=boto3_client
+        )
+    return DurableHandler(func, executor, default_retry, boto3_client)

@@ -31,6 +31,7 @@ class Settings:
     local_store: bool = True
     checkpoint: str = "sync"  # or "async"
     blobs: bool = False  # large payloads are kept beside the records
+    service: bool = False  # the store is a service that keeps the time, makes callback ids, and forgets what has ended
 
 
 @dataclass(frozen=True, slots=True, eq=False)

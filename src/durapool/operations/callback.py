@@ -1,6 +1,7 @@
 """`context.create_callback` and `context.wait_for_callback`: a result that comes from outside.
 
-The id of a callback is made once, at random, and recorded with its START; every replay reads it from there.
+The id of a callback is made once, at random or by a service, and recorded with its START; every replay reads it from
+there.
 """
 
 from __future__ import annotations
@@ -101,17 +102,25 @@ def _error_of(recorded: Operation, fallback: str) -> ErrorObject:
 def run_create_callback(call: Call, config: CallbackConfig, context: DurableContext) -> Callback[Any]:
     """The callback of this call; its START is committed before anybody can know its id."""
     recorded = call.recorded()
-    callback_id = None if recorded is None else (recorded.details or {}).get(DETAIL_CALLBACK_ID)
+    callback_id = _id_of(recorded)
     if callback_id is None:
-        callback_id = os.urandom(16).hex()
+        own = {} if call.scope.settings.service else {DETAIL_CALLBACK_ID: os.urandom(16).hex()}
         heartbeat = config.heartbeat_timeout.to_seconds()
         call.record(
             Action.START,
             delay=config.timeout.to_seconds() or None,
-            details={DETAIL_CALLBACK_ID: callback_id} | ({DETAIL_HEARTBEAT: heartbeat} if heartbeat else {}),
+            details=own | ({DETAIL_HEARTBEAT: heartbeat} if heartbeat else {}),
         )
         call.scope.journal.barrier()
+        callback_id = _id_of(call.scope.journal.get(call.operation_id))
+    if callback_id is None:
+        raise InvalidStateError(f"the service gave {call.what} no id")
     return Callback(callback_id, call.operation_id, context, config.serdes, call.name)
+
+
+def _id_of(recorded: Operation | None) -> str | None:
+    """The callback id that is recorded."""
+    return None if recorded is None else (recorded.details or {}).get(DETAIL_CALLBACK_ID)
 
 
 def submit_and_wait(

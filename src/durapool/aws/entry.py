@@ -1,0 +1,169 @@
+"""A durable handler as the entry point of a Lambda function: one invocation by the service, one answer.
+
+event, Lambda context --> serve --> PENDING    suspended, or out of time: the service invokes again
+                                --> SUCCEEDED, FAILED
+                                --> raises     the invocation failed: the service tries it again
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from durapool.aws.client import Remedy, ServiceError
+from durapool.aws.deadline import Deadline
+from durapool.aws.journal import ServiceJournal
+from durapool.aws.payloads import error_dict
+from durapool.aws.store import LambdaStore, TokenRevokedError
+from durapool.clock import SystemClock
+from durapool.context import DurableContext
+from durapool.errors import error_of
+from durapool.exceptions import (
+    ExecutionError,
+    InvocationError,
+    OrphanedBranch,
+    StoreError,
+    StoreFailure,
+    SuspendExecution,
+)
+from durapool.executors.runtime import Executors
+from durapool.journal import EXECUTION_ID
+from durapool.records import Action, ErrorObject, OperationType, Update
+from durapool.scope import Scope, Settings, run_in
+from durapool.serdes import dump, load
+from durapool.settings import Choices
+
+if TYPE_CHECKING:
+    from durapool.decorator import DurableHandler
+
+LARGEST_RESPONSE = 6 * 1024 * 1024 - 1024  # bytes of a result in the answer; Lambda takes 6 MiB, with what is around it
+
+_log = logging.getLogger("durapool")
+
+Answer = dict[str, Any]
+PENDING: Mapping[str, Any] = {"Status": "PENDING"}
+
+
+def is_invocation(event: object) -> bool:
+    """Whether the event is one of the durable execution service."""
+    return isinstance(event, Mapping) and "DurableExecutionArn" in event and "CheckpointToken" in event
+
+
+def refuse(handler: DurableHandler, context: object) -> NoReturn:
+    """Raise the error of an invocation that is none of the durable execution service.
+
+    Raises:
+        ExecutionError: always.
+    """
+    function = getattr(context, "invoked_function_arn", None) or "the function"
+    raise ExecutionError(
+        f"{handler.__qualname__} was invoked without the fields of a durable execution (DurableExecutionArn, "
+        f"CheckpointToken): durability is not switched on for {function}. Create the function with a DurableConfig, "
+        "and invoke it by a qualified ARN (a version, an alias or $LATEST)"
+    )
+
+
+def serve(handler: DurableHandler, event: Mapping[str, Any], context: Any) -> Answer:
+    """Run one invocation.
+
+    Args:
+        handler: the durable handler.
+        event: the service's: DurableExecutionArn, CheckpointToken, InitialExecutionState.
+        context: of Lambda; asked for the remaining time.
+
+    Returns:
+        ``{"Status": "SUCCEEDED", "Result": text}``, ``{"Status": "FAILED", "Error": {...}}`` or
+        ``{"Status": "PENDING"}``.
+
+    Raises:
+        ServiceError: the service could not be reached, or has another invocation of this execution.
+        InvocationError: as the handler raised it.
+        BaseException: what the handler crashed with.
+    """
+    arn, token = event["DurableExecutionArn"], event["CheckpointToken"]
+    state = event.get("InitialExecutionState") or {}
+    if not isinstance(arn, str) or not isinstance(token, str) or not isinstance(state, Mapping):
+        raise ExecutionError(
+            "the event of a durable execution has an ARN, a token and a state; these are of other types"
+        )
+    store = LambdaStore(arn, token, state, handler.boto3_client)
+    settings = replace(Choices.of(handler).settings(arn, store), arn=arn, service=True)
+    try:
+        journal = ServiceJournal.open(store, arn, SystemClock(), "async" if settings.checkpoint == "async" else "sync")
+        assert isinstance(journal, ServiceJournal)
+        try:
+            return _Invocation(handler, settings, journal, Deadline(context)).answer()
+        finally:
+            journal.close()
+    except StoreFailure as failure:
+        return _after(failure.error)
+    except StoreError as error:
+        return _after(error)
+
+
+def _after(error: StoreError) -> Answer:
+    """What is answered when the service has failed us."""
+    if isinstance(error, TokenRevokedError):
+        _log.warning("%s", error)
+        return dict(PENDING)
+    if isinstance(error, ServiceError) and error.remedy is Remedy.INVOKE_AGAIN:
+        raise error
+    return _failed(error_of(error, local=False))
+
+
+def _failed(error: ErrorObject) -> Answer:
+    return {"Status": "FAILED", "Error": error_dict(error)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Invocation:
+    handler: DurableHandler
+    settings: Settings
+    journal: ServiceJournal
+    deadline: Deadline
+
+    def answer(self) -> Answer:
+        """Call the handler, and say how the execution stands."""
+        view, executors = self.journal.view("the handler"), Executors()
+        try:
+            with self.deadline.watching(view, executors):
+                return self._call(Scope(self.settings, view, executors.executor_for))
+        except SuspendExecution:
+            self.journal.barrier()
+            return dict(PENDING)
+        except OrphanedBranch:
+            if not self.deadline.reached:
+                raise
+        except (StoreFailure, InvocationError):
+            raise
+        except Exception as error:  # noqa: BLE001  # user code may raise anything
+            return _failed(error_of(error, local=False))
+        finally:
+            view.revoke()
+            executors.finish_invocation()
+        return self._out_of_time()
+
+    def _call(self, scope: Scope) -> Answer:
+        execution = self.journal.execution
+        assert execution is not None
+        event = None
+        if execution.payload is not None and str(execution.payload).strip():
+            event = load(execution.payload, None, self.settings, EXECUTION_ID, "the event")
+        result = run_in(scope, self.handler, event, DurableContext(scope, None, None))
+        payload = dump(result, None, self.settings, EXECUTION_ID, "the result of the handler")
+        assert isinstance(payload, str)
+        self.journal.barrier()
+        if len(json.dumps(payload)) <= LARGEST_RESPONSE:
+            return {"Status": "SUCCEEDED", "Result": payload}
+        update = Update(EXECUTION_ID, Action.SUCCEED, OperationType.EXECUTION, payload=payload)
+        self.journal.append((update,))
+        self.journal.barrier()
+        return {"Status": "SUCCEEDED", "Result": ""}
+
+    def _out_of_time(self) -> Answer:
+        """Ask to be invoked again in a second."""
+        error = self.deadline.record(self.journal)
+        return dict(PENDING) if error is None else _failed(error)
