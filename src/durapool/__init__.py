@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     )
     from durapool.execution import DurableHandler, InvocationStatus, durable_execution, resume, run
     from durapool.executors import ProcessExecutor, ThreadExecutor
+    from durapool.invokable import register_function
     from durapool.records import ErrorObject, OperationStatus, OperationSubType, OperationType
     from durapool.results import BatchItem, BatchItemStatus, BatchResult, CompletionReason
     from durapool.retries import RetryDecision, RetryPresets, RetryStrategyConfig, WithRetryConfig, with_retry
@@ -108,6 +109,7 @@ _HOMES = {
     ),
     "durapool.execution": "DurableHandler InvocationStatus durable_execution resume run",
     "durapool.executors": "ProcessExecutor ThreadExecutor",
+    "durapool.invokable": "register_function",
     "durapool.records": "ErrorObject OperationStatus OperationSubType OperationType",
     "durapool.results": "BatchItem BatchItemStatus BatchResult CompletionReason",
     "durapool.retries": "RetryDecision RetryPresets RetryStrategyConfig WithRetryConfig with_retry",
@@ -196,6 +198,7 @@ __all__ = [
     "durable_wait_for_callback",
     "durable_with_child_context",
     "open_store",
+    "register_function",
     "resume",
     "run",
     "with_retry",

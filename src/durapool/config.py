@@ -386,7 +386,7 @@ class WaitForCallbackConfig(CallbackConfig):
 
 @dataclass(frozen=True)
 class InvokeConfig(Generic[P, R]):
-    """How another function is invoked. Taken so that handlers need not change; `context.invoke` itself needs Lambda.
+    """How another function is invoked.
 
     Args:
         serdes_payload: for what goes out.

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from durapool.config import (
     CallbackConfig,
     ChildConfig,
     Duration,
+    InvokeConfig,
     MapConfig,
     ParallelConfig,
     StepConfig,
     WaitForCallbackConfig,
 )
-from durapool.exceptions import ChildContextError, InvokeError
+from durapool.exceptions import ChildContextError
 from durapool.logger import DurableLogger, context_logger
 from durapool.operations.batch import plan_map, plan_parallel, run_batch
 from durapool.operations.bound import (
@@ -33,6 +34,7 @@ from durapool.operations.callback import Callback, raise_as_callback_error, run_
 from durapool.operations.checks import check_function, check_name, checked_config, takes_plainly
 from durapool.operations.child import run_child
 from durapool.operations.condition import check_condition, run_wait_for_condition
+from durapool.operations.invoke import check_function_name, run_invoke
 from durapool.operations.ownership import foreign_use, seed_of
 from durapool.operations.replay import Call
 from durapool.operations.step import run_step
@@ -43,7 +45,6 @@ from durapool.types import StepContext, WaitForCallbackContext, WaitForCondition
 from durapool.values import dataclass
 
 if TYPE_CHECKING:
-    from durapool.config import InvokeConfig
     from durapool.results import BatchResult
     from durapool.types import LoggerInterface
     from durapool.waits import WaitForConditionConfig
@@ -294,25 +295,33 @@ class DurableContext:
     def invoke(
         self,
         function_name: str,
-        payload: Any,  # noqa: ARG002  # the signature of the service's operation
+        payload: Any,
         name: str | None = None,
-        config: InvokeConfig[Any, Any] | None = None,  # noqa: ARG002
-    ) -> NoReturn:
-        """Not available locally: invoking a function (`function_name`, `payload`) needs the Lambda service.
+        config: InvokeConfig[Any, Any] | None = None,
+    ) -> Any:
+        """Call another function by name and return its result; suspends meanwhile.
+
+        On Lambda the service calls the function of that name. A local run calls what `durapool.register_function` has
+        registered.
+
+        Args:
+            function_name: name or ARN of the function.
+            payload: its event.
+            name: shown in history and errors.
+            config: serdes of payload and result, tenant.
 
         Raises:
-            InvokeError: always. Nothing is recorded.
+            InvokeError: the function failed, or a local run knows no function of this name.
 
         Example:
-            >>> context.run_in_child_context(first)  # in place of context.invoke("first", None)
-            'first'
+            >>> durapool.register_function("price", lambda event, context: event["n"] * 2)
+            >>> context.invoke("price", {"n": 21})
+            42
         """
-        self.claim(f"invoke {name or function_name!r}")
-        raise InvokeError(
-            f"context.invoke({function_name!r}) needs the Lambda service, which durapool does not have: "
-            "call the function's code in run_in_child_context instead",
-            "InvokeError",
-        )
+        check_function_name(function_name)
+        call = self._call(OperationType.CHAINED_INVOKE, OperationSubType.CHAINED_INVOKE, name)
+        config = checked_config(config, InvokeConfig, call.what)
+        return run_invoke(call, function_name, payload, config, self._child(call, virtual=False))
 
     @property
     def logger(self) -> DurableLogger:

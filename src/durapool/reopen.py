@@ -29,6 +29,7 @@ from durapool.records import (
     Update,
 )
 
+_ENCLOSING = (OperationType.CONTEXT, OperationType.CHAINED_INVOKE)
 _BATCHES = frozenset({OperationSubType.PARALLEL, OperationSubType.MAP})
 _BRANCHES = frozenset({OperationSubType.PARALLEL_BRANCH, OperationSubType.MAP_ITERATION})
 
@@ -70,7 +71,7 @@ def _below(journal: Journal, parent_id: str | None, parent: Operation) -> _Found
     for child in children:
         if child.status is OperationStatus.FAILED and child.id not in culprits:
             continue
-        inner = _below(journal, child.id, child) if child.type is OperationType.CONTEXT else _Found([], False)
+        inner = _below(journal, child.id, child) if child.type in _ENCLOSING else _Found([], False)
         if not child.status.is_terminal:
             updates += inner.updates  # runs again with its parent, but is no reason for it
         elif inner.failed or child.id in culprits:
@@ -84,7 +85,7 @@ def _culprits(children: list[Operation], parent: Operation) -> set[str]:
     failed = [
         child
         for child in children
-        if child.status is OperationStatus.FAILED and child.type in (OperationType.STEP, OperationType.CONTEXT)
+        if child.status is OperationStatus.FAILED and child.type in (OperationType.STEP, *_ENCLOSING)
     ]
     if parent.sub_type in _BATCHES:
         last = {child.branch: child.id for child in children}  # of each branch, where the batch is FLAT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from durapool.values import dataclass
@@ -31,6 +31,7 @@ class Settings:
     local_store: bool = True
     checkpoint: str = "sync"  # or "async"
     blobs: bool = False  # large payloads are kept beside the records
+    functions: Mapping[str, Callable[[Any, Any], Any]] | None = None  # what `invoke` calls in a local run
     service: bool = False  # the store is a service that keeps the time, makes callback ids, and forgets what has ended
 
 

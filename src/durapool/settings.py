@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from durapool.configuration import CHECKPOINT, EXECUTOR, configured
 from durapool.exceptions import ValidationError
 from durapool.executors import ExecutorSpec, parse_executor
+from durapool.invokable import registered_functions
 from durapool.scope import Settings
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Choices:
             local_store=store.local,
             checkpoint=self.checkpoint,
             blobs=has_blobs(store),
+            functions=registered_functions(),
         )
 
 

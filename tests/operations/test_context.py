@@ -75,8 +75,8 @@ def test_a_pickled_context_logs_and_refuses_operations(world, caplog):
     assert not world.log.updates
 
 
-def test_invoke_says_what_it_would_need(world):
-    with pytest.raises(InvokeError, match="Lambda service"):
+def test_invoke_of_an_unknown_function_says_how_to_register_it(world):
+    with pytest.raises(InvokeError, match="register_function"):
         world.invoke(lambda ctx: ctx.invoke("other", {}))
     assert not world.log.updates
 

@@ -86,9 +86,7 @@ def serve(handler: DurableHandler, event: Mapping[str, Any], context: Any) -> An
     arn, token = event["DurableExecutionArn"], event["CheckpointToken"]
     state = event.get("InitialExecutionState") or {}
     if not isinstance(arn, str) or not isinstance(token, str) or not isinstance(state, Mapping):
-        raise ExecutionError(
-            "the event of a durable execution has an ARN, a token and a state; these are of other types"
-        )
+        raise ExecutionError(f"no event of the durable execution service: {dict(event)!r:.300}")
     store = LambdaStore(arn, token, state, handler.boto3_client)
     settings = replace(Choices.of(handler).settings(arn, store), arn=arn, service=True)
     try:
@@ -126,14 +124,29 @@ class _Invocation:
     deadline: Deadline
 
     def answer(self) -> Answer:
-        """Call the handler, and say how the execution stands."""
+        """Call the handler until it has ended or waits for something that is not there yet; the service's answer.
+
+        What it waits for may have come with the last checkpoint. The service has told of it then, and invokes nobody
+        for it again.
+        """
+        while True:
+            try:
+                return self._pass()
+            except SuspendExecution as suspension:
+                self.journal.barrier()
+                if not any(map(self.journal.is_due, suspension.waiting_on)):
+                    return dict(PENDING)
+
+    def _pass(self) -> Answer:
+        """Call the handler once.
+
+        Raises:
+            SuspendExecution: it waits for something.
+        """
         view, executors = self.journal.view("the handler"), Executors()
         try:
             with self.deadline.watching(view, executors):
                 return self._call(Scope(self.settings, view, executors.executor_for))
-        except SuspendExecution:
-            self.journal.barrier()
-            return dict(PENDING)
         except OrphanedBranch:
             if not self.deadline.reached:
                 raise

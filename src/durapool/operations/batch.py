@@ -21,7 +21,7 @@ from durapool.errors import raise_from
 from durapool.exceptions import ChildContextError, ExecutionError, SerDesError, SuspendExecution, ValidationError
 from durapool.executors import parse_executor
 from durapool.executors.base import BatchPlan, Decided, ItemRecord, Succeeded, Suspended
-from durapool.operations.batch_record import Outline, decode, decode_items, encode, encode_flat
+from durapool.operations.batch_record import Outline, decode, decode_items, encode, encode_whole
 from durapool.operations.checks import check_branches, check_completion, check_function, check_inputs
 from durapool.operations.child import BranchRef, make_summary, run_branch_again
 from durapool.operations.replay import Call, describe, size_of
@@ -162,7 +162,7 @@ class _Batch(NamedTuple):
                 self.call.differs("nesting_type NESTED", "FLAT")
             now = (OperationType.CONTEXT, self.plan.branch_sub_type, self.plan.branch_name(index))
             then = (branch.type, branch.sub_type, branch.name)
-            if then != now:
+            if not self.call.is_same(then, now):
                 self.call.differs(f"a {describe(*then)} at index {index}", f"a {describe(*now)}")
 
     def run(self) -> BatchResult[Any]:
@@ -200,8 +200,9 @@ class _Batch(NamedTuple):
             payload, result = self.call.round_trip(result, self.config.serdes)
             is_too_large = limit is not None and size_of(payload) > limit
         else:
-            payload = encode_flat(outline, items) if self.plan.flat else encode(outline)
-            is_too_large = limit is not None and size_of(payload) + sum(map(_size, items)) > limit
+            payload = encode_whole(outline, items) if self._is_whole else encode(outline)
+            beside = 0 if self.call.scope.settings.service else sum(map(_size, items))
+            is_too_large = limit is not None and size_of(payload) + beside > limit
         if not is_too_large:
             return result, payload, self._blobs_of(items)
         generator = self.config.summary_generator
@@ -226,7 +227,7 @@ class _Batch(NamedTuple):
                 outline, kept = Outline.from_dict(recorded.details or {}), None
             else:
                 outline = decode(recorded.payload)
-                kept = decode_items(recorded.payload) if self.plan.flat else None
+                kept = decode_items(recorded.payload) if self._is_whole else None
         except (ValueError, KeyError, TypeError) as error:
             raise SerDesError(
                 f"the record of {self.what} cannot be read: it was written with a serdes, or by another durapool"
@@ -239,6 +240,11 @@ class _Batch(NamedTuple):
     @property
     def what(self) -> str:
         return self.call.what
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether the batch's own record holds the items: a FLAT branch has none, and a service forgets branches."""
+        return self.plan.flat or self.call.scope.settings.service
 
     def _branch(self, index: int) -> Operation | None:
         return self.call.scope.journal.get(self.plan.branch_id(index))

@@ -1,7 +1,7 @@
 """What a batch's own operation records: the reason, how many branches were given, which ended, which were cut off.
 
     NESTED: the outline; the results stand with the branches' operations
-    FLAT:   the outline and the items, because a FLAT branch has no operation
+    FLAT:   the outline and the items, because a FLAT branch has no operation; and where a service forgets the branches
     above the store's limit: a summary, and the outline in the update's details
 
 Pure: payloads in, payloads out. Indices are kept as ranges, so a batch of 100,000 branches has a record of one line.
@@ -65,8 +65,8 @@ def encode(outline: Outline) -> str:
     return _json(outline.to_dict())
 
 
-def encode_flat(outline: Outline, items: Iterable[ItemRecord]) -> str:
-    """The payload of a FLAT batch."""
+def encode_whole(outline: Outline, items: Iterable[ItemRecord]) -> str:
+    """The payload of a batch that keeps its items itself."""
     rows = [_row(item) for item in items if item.status is not BatchItemStatus.STARTED]
     return _json(outline.to_dict() | {_ITEMS: rows})
 
@@ -77,7 +77,11 @@ def decode(payload: Payload | None) -> Outline:
 
 
 def decode_items(payload: Payload | None) -> dict[int, ItemRecord]:
-    """The ended items in a FLAT batch's payload. Raises KeyError, TypeError or ValueError for anything else."""
+    """The ended items in the payload of a batch that keeps them itself.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is anything else.
+    """
     items = [_item(row) for row in json.loads(_text(payload))[_ITEMS]]
     return {item.index: item for item in items}
 

@@ -18,6 +18,7 @@ from durapool.exceptions import (
     CallbackSubmitterError,
     CallbackTimeoutError,
     ChildContextError,
+    DurableOperationError,
     InvalidStateError,
     StepError,
 )
@@ -130,6 +131,21 @@ def submit_and_wait(
     config: WaitForCallbackConfig,
 ) -> Any:
     """The function of a wait_for_callback's child context: a callback, and a step that hands its id out."""
+    if not context.claim("wait_for_callback").settings.service:
+        return _submit_and_wait(context, submitter, name, config)
+    try:
+        return _submit_and_wait(context, submitter, name, config)
+    except (CallbackError, StepError) as error:
+        failure = _telling(error)
+    raise failure
+
+
+def _submit_and_wait(
+    context: DurableContext,
+    submitter: Callable[[str, WaitForCallbackContext], Any],
+    name: str | None,
+    config: WaitForCallbackConfig,
+) -> Any:
     prefix = f"{name} " if name else ""
     callback = context.create_callback(name=f"{prefix}create callback id", config=config)
 
@@ -141,11 +157,31 @@ def submit_and_wait(
     return callback.result()
 
 
+_TELLING = (CallbackTimeoutError, CallbackExternalError, CallbackSubmitterError)
+
+
+def _telling(error: DurableOperationError) -> CallbackError:
+    """The error with its class in its type: a service forgets the operations below a context that has ended."""
+    cls = next((cls for cls in _TELLING if isinstance(error, cls)), CallbackSubmitterError)
+    return cls(error.message, f"{cls.__name__}: {error.error_type or ''}", error.data, error.stack_trace)
+
+
+def _told(error: ChildContextError) -> CallbackError | None:
+    """The inverse of `_telling`; None for any other error."""
+    name, _, kind = (error.error_type or "").partition(": ")
+    for cls in _TELLING:
+        if name == cls.__name__:
+            return cls(error.message, kind or None, error.data, error.stack_trace)
+    return None
+
+
 def raise_as_callback_error(error: ChildContextError, call: Call) -> NoReturn:
     """Give the failure of a wait_for_callback the class that tells callback and submitter apart.
 
     The record decides, so that a replay raises the same, also where no exception could be kept.
     """
+    if call.scope.settings.service and (told := _told(error)) is not None:
+        raise told from None
     cause = error.__cause__
     if isinstance(cause, CallbackError):
         raise cause

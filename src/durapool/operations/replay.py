@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from durapool.errors import error_of
 from durapool.exceptions import NonDeterministicExecutionError, SuspendExecution
+from durapool.naming import service_name, service_sub_type
 from durapool.records import (
     Action,
     BlobRef,
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from durapool.scope import Scope
     from durapool.serdes import SerDes
 
+Identity = tuple[OperationType, OperationSubType | None, str | None]
+
 _KINDS: Mapping[OperationSubType, str] = {
     OperationSubType.STEP: "step",
     OperationSubType.WAIT: "wait",
@@ -40,6 +43,7 @@ _KINDS: Mapping[OperationSubType, str] = {
     OperationSubType.CALLBACK: "callback",
     OperationSubType.WAIT_FOR_CALLBACK: "wait_for_callback",
     OperationSubType.WAIT_FOR_CONDITION: "wait_for_condition",
+    OperationSubType.CHAINED_INVOKE: "invoke",
 }
 _ADVICE = (
     "Operations must come in the same order, with the same names, in every run of one execution: "
@@ -85,8 +89,16 @@ class Call(NamedTuple):
             NonDeterministicExecutionError: type, sub-type or name differ.
         """
         recorded = (operation.type, operation.sub_type, operation.name)
-        if recorded != (self.type, self.sub_type, self.name):
+        if not self.is_same(recorded, (self.type, self.sub_type, self.name)):
             self.differs(f"a {describe(*recorded)}", f"a {self.what}")
+
+    def is_same(self, recorded: Identity, now: Identity) -> bool:
+        """Whether type, sub-type and name are those recorded; a service keeps names in a form of its own."""
+        if recorded == now:
+            return True
+        kind, sub_type, name = now
+        own = (kind, service_sub_type(sub_type), service_name(name))
+        return self.scope.settings.service and recorded == own
 
     def differs(self, recorded: str, now: str) -> NoReturn:
         """Raise the error of a replay that does not match."""

@@ -118,6 +118,7 @@ class ActiveRun:
     pause_after: PauseAfter
     begun: bool  # the branch's own START is recorded, or it has none
     received: int = 0  # updates
+    to_tell: list[str] = field(default_factory=list)  # its new operations of which the store knows more than it
     files: dict[str, NewBlob] = field(default_factory=dict)  # given to it to write; by name
     nested: dict[int, PoolBatch] = field(default_factory=dict)  # undecided, by the worker's number
     detached: bool = False  # its batch was decided and lets it finish

@@ -13,7 +13,7 @@ from durapool.pool.logs import hand_over, warn_again
 from durapool.pool.transfer import Part, drop, keep, kept, shipped
 from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_update
 from durapool.pool.workers import Worker
-from durapool.records import BlobRef, ErrorObject, Operation
+from durapool.records import BlobRef, ErrorObject, Operation, OperationType
 from durapool.usage import Usage
 
 
@@ -55,6 +55,8 @@ def post_run(run: ActiveRun, recorded: list[Operation], function: Part | None, i
     )
 
 
+_COMPLETED_BY_STORE = frozenset({OperationType.CALLBACK, OperationType.CHAINED_INVOKE})  # with an id, with an end
+
 OF_WORKERS = frozenset({Kind.READY, Kind.LOG, Kind.WARNING, Kind.DROPPED})
 """What a worker says of itself, or for its run to show; all else is a run's own."""
 
@@ -93,10 +95,20 @@ def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
     for update in updates:
         if type(update.payload) is BlobRef:
             keep(run, update.payload)
+        if update.type in _COMPLETED_BY_STORE:
+            run.to_tell.append(update.operation_id)
     try:
         run.batch.open.view.record_all(updates)
     except InvalidStateError as error:
         raise WireError(str(error)) from error
+
+
+def acknowledge(run: ActiveRun) -> list[Any]:
+    """The body of an ACK: all that the run has sent is committed; and what the store has added to its operations."""
+    view, told = run.batch.open.view, run.to_tell
+    run.to_tell = []
+    found = [operation for identity in told if (operation := view.get(identity)) is not None]
+    return [run.number, run.received, [pack_operation(operation, view.now()) for operation in found]]
 
 
 def outcome_of(run: ActiveRun, kind: Kind, body: list[Any], usage: Usage) -> BranchOutcome:

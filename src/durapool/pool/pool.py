@@ -36,7 +36,7 @@ from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import HeldLosses, lost_error, timeout_error
 from durapool.pool.machine import default_start_method, usable_cpus
-from durapool.pool.messages import OF_WORKERS, outcome_of, stage_updates, take_of_worker
+from durapool.pool.messages import OF_WORKERS, acknowledge, outcome_of, stage_updates, take_of_worker
 from durapool.pool.supervisor import SupervisorLink
 from durapool.pool.transfer import give_file, shipped
 from durapool.pool.wire import Kind, WireError, unpack_usage
@@ -215,7 +215,7 @@ class Pool:
                 batch.attempt(batch.open.view.barrier)
         for worker, run in self._acks.items():
             if worker.run is run and run.batch.open.crash is None:
-                self._post(worker, Kind.ACK, run.number, run.received)
+                self._post(worker, Kind.ACK, *acknowledge(run))
         self._acks.clear()
 
     def _settle(self) -> None:

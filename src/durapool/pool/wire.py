@@ -56,7 +56,7 @@ class Kind(IntEnum):
     BATCH = 21  # batch key, settings blob, shared function or nil
     FORGET = 22  # batch key; its segments go too
     RUN = 23  # see pool.cargo and worker.branch.run_message
-    ACK = 24  # run, number of its updates that are committed
+    ACK = 24  # run, number of its updates that are committed, [operations that the store has completed]
     NESTED_END = 25  # nested batch number, outcome
     INPUTS = 26  # batch key, [pickled items]
     INITIALIZE = 27  # pickled initializer

@@ -40,6 +40,7 @@ class Channel:
         self.orders: deque[tuple[Kind, list[Any]]] = deque()  # what only the main loop may take up
         self.run = 0  # the number of the present one
         self.acknowledged = 0  # updates of it
+        self.told: list[list[Any]] = []  # operations of it that the store has completed
         self.taken_in = 0  # the last run whose outcome the parent has taken in and told so
         self.nested_ends: dict[int, list[Any]] = {}
         self.inputs: dict[int, list[bytes | list[Any] | str]] = {}  # text says why an item cannot be sent
@@ -116,6 +117,7 @@ class Channel:
             case Kind.ACK:
                 if body[0] == self.run:  # an earlier run may have ended without waiting for its last one
                     self.acknowledged = body[1]
+                    self.told += body[2]
             case Kind.GO:
                 self.taken_in = body[0]
             case Kind.NESTED_END:
@@ -130,7 +132,7 @@ class Channel:
     def begin(self, run: int) -> None:
         """From now on answers are for this run."""
         with self._changed:
-            self.run, self.acknowledged = run, 0
+            self.run, self.acknowledged, self.told = run, 0, []
 
     def wait_until_taken_in(self, run: int) -> None:
         """Wait until the parent has taken in the outcome of this run."""

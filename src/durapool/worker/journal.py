@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from durapool.exceptions import OrphanedBranch
-from durapool.pool.wire import Kind, pack, pack_update
+from durapool.pool.wire import Kind, pack, pack_update, unpack_operation
 from durapool.records import Action, Operation, OperationStatus, Record, Update
 from durapool.worker.channel import Channel
 
@@ -116,6 +116,16 @@ class StreamedJournal:
             sent = self._sent
             self._window_bytes = 0
         channel.wait(lambda: channel.acknowledged >= sent)
+        if channel.told:
+            self._take_told()
+
+    def _take_told(self) -> None:
+        """Operations that the store has completed, such as with the id of a callback."""
+        with self._lock:
+            told, self._channel.told = self._channel.told, []
+            for row in told:
+                operation = unpack_operation(row, time.time())
+                self._operations[operation.id] = operation
 
     def settle(self) -> None:
         """The parent keeps the time: what falls due is known when the branch runs again."""
