@@ -68,10 +68,9 @@ class ServiceClient:
     Args:
         client: of boto3.
         arn: of the execution.
-        sleep: lets seconds pass between two tries.
     """
 
-    def __init__(self, client: Any, arn: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, client: Any, arn: str) -> None:
         for name in ("checkpoint_durable_execution", "get_durable_execution_state"):
             if not hasattr(client, name):
                 raise ValidationError(
@@ -80,7 +79,6 @@ class ServiceClient:
                 )
         self._client = client
         self._arn = arn
-        self._sleep = sleep
 
     def checkpoint(self, token: str, updates: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Apply the updates, once; the response. Raises ServiceError."""
@@ -117,7 +115,7 @@ class ServiceClient:
         longest = min(LONGEST_DELAY, FIRST_DELAY * 2.0**attempt)
         seconds = max(random.uniform(0.0, longest), min(LONGEST_DELAY, _retry_after(error)))
         _log.info("%s: %s; tried again in %.2f s (attempt %d of %d)", what, error, seconds, attempt, ATTEMPTS)
-        self._sleep(seconds)
+        time.sleep(seconds)
 
 
 def _verdict(error: Exception) -> Remedy | None:

@@ -17,9 +17,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 from durapool.aws.client import Remedy, ServiceClient, ServiceError, default_client
-from durapool.aws.wire import Ids, Snapshot, is_sent, records, snapshot
+from durapool.aws.wire import Ids, Snapshot, is_held_back, is_sent, records, snapshot
 from durapool.exceptions import StoreError
-from durapool.records import Action, OperationType, Record
+from durapool.records import Action, OperationType, Record, Update
 from durapool.stores.base import ExecutionSummary, SignalRecord
 
 PAYLOAD_LIMIT = 256 * 1024  # bytes; above it a context's result is rebuilt from its children
@@ -63,6 +63,7 @@ class LambdaStore:
         self._token: str | None = token
         self._state = state
         self._ids = Ids()
+        self._held: dict[str, Update] = {}  # by operation, sent ahead of its next update
         self._calling = threading.Lock()
         self._news: list[Snapshot] = []
         self._news_lock = threading.Lock()
@@ -107,9 +108,20 @@ class LambdaStore:
             TokenRevokedError: the service has taken the updates and wants no more of them from this invocation.
         """
         with self._calling:
-            updates = [self._ids.update_dict(record.update) for record in records if is_sent(record.update)]
-            for batch in batches(updates):
+            for batch in batches([self._ids.update_dict(update) for update in self._to_send(records)]):
                 self._checkpoint(batch)
+
+    def _to_send(self, records: Sequence[Record]) -> Iterator[Update]:
+        for _, _, update in records:
+            if not is_sent(update):
+                continue
+            if is_held_back(update):
+                self._held[update.operation_id] = update
+                continue
+            held = self._held.pop(update.operation_id, None)
+            if held is not None:
+                yield held
+            yield update
 
     def refresh(self) -> None:
         """Ask what has changed, by a checkpoint without updates. Raises as `write`."""

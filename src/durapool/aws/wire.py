@@ -101,12 +101,20 @@ def is_sent(update: Update) -> bool:
     match update.action:
         case Action.INVOCATION | Action.READY | Action.TIME_OUT | Action.STOP:
             return False
-        case Action.START if update.type is OperationType.EXECUTION:
-            return False
-        case Action.START if update.sub_type is OperationSubType.WAIT_FOR_CONDITION:
-            return update.attempt <= 1  # a further START would make the service forget the state
+        case Action.START:
+            return update.type is not OperationType.EXECUTION
         case _:
             return True
+
+
+def is_held_back(update: Update) -> bool:
+    """Whether it is sent only with the next update of its operation.
+
+    The service forgets a condition's state when its next check starts; were the invocation killed in it, the state
+    would be lost.
+    """
+    is_check = update.sub_type is OperationSubType.WAIT_FOR_CONDITION
+    return is_check and update.action is Action.START and update.attempt > 1
 
 
 def _options(update: Update) -> dict[str, Any]:

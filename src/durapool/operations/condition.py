@@ -96,6 +96,7 @@ def _ask(
     context = WaitForConditionCheckContext(logger=logger, attempt=attempt)
     after = check(call.load(before, config.serdes), context)
     payload, value = call.round_trip(after, config.serdes)
+    call.check_size(payload)
     decision = config.wait_strategy(value, attempt)
     if not isinstance(decision, WaitForConditionDecision):
         raise ValidationError(

@@ -14,14 +14,12 @@ from durapool.errors import raise_from
 from durapool.exceptions import ChildContextError, InvokeError, ValidationError
 from durapool.invokable import bare_name
 from durapool.operations.child import run_child
-from durapool.operations.replay import Call
+from durapool.operations.replay import SERVICE_LIMIT, Call, size_of
 from durapool.records import DETAIL_FUNCTION, DETAIL_TENANT, Action, ErrorObject, OperationStatus
 from durapool.serdes import dump, load
 
 if TYPE_CHECKING:
     from durapool.context import DurableContext
-
-MAX_PAYLOAD = 1024 * 1024  # bytes that the service takes
 
 
 def check_function_name(name: object) -> None:
@@ -48,8 +46,9 @@ def _invoke_by_service(call: Call, function_name: str, payload: Any, config: Inv
     recorded = call.recorded()
     if recorded is None:
         text = _dump(call, payload, config)
-        if len(text) > MAX_PAYLOAD:
-            raise ValidationError(f"the payload of {call.what} has {len(text)} bytes; the service takes {MAX_PAYLOAD}")
+        size = size_of(text)
+        if size > SERVICE_LIMIT:
+            raise ValidationError(f"the payload of {call.what} has {size} bytes; the service takes {SERVICE_LIMIT}")
         details = {DETAIL_FUNCTION: function_name, DETAIL_TENANT: config.tenant_id}
         call.record(Action.START, payload=text, details=details)
         call.scope.journal.barrier()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from durapool.errors import error_of
-from durapool.exceptions import NonDeterministicExecutionError, SuspendExecution
+from durapool.exceptions import NonDeterministicExecutionError, SerDesError, SuspendExecution
 from durapool.naming import service_name, service_sub_type
 from durapool.records import (
     Action,
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from durapool.logger import DurableLogger
     from durapool.scope import Scope
     from durapool.serdes import SerDes
+
+SERVICE_LIMIT = 1024 * 1024
+"""Bytes of one payload that a service takes at the most."""
 
 Identity = tuple[OperationType, OperationSubType | None, str | None]
 
@@ -182,6 +185,14 @@ class Call(NamedTuple):
     def is_too_large(self, payload: Payload) -> bool:
         """Whether the store would not take the payload whole."""
         return is_too_large(payload, self.scope.settings.payload_limit)
+
+    def check_size(self, payload: Payload) -> None:
+        """Refuse what a service does not take, and what no children rebuild. Raises SerDesError."""
+        if self.scope.settings.service and size_of(payload) > SERVICE_LIMIT:
+            raise SerDesError(
+                f"the result of {self.what} has {size_of(payload)} bytes, and the service takes {SERVICE_LIMIT}: "
+                "keep it elsewhere and return where, or split it over several steps of a child context"
+            )
 
 
 def describe(kind: OperationType, sub_type: OperationSubType | None, name: str | None) -> str:

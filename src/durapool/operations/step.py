@@ -91,6 +91,7 @@ def _attempt(call: Call, function: Callable[[StepContext], T], config: StepConfi
 def _succeed(call: Call, result: T, config: StepConfig, attempt: int) -> T:
     try:
         payload, value = call.round_trip(result, config.serdes)
+        call.check_size(payload)
     except SerDesError as error:
         unreadable = call.error_of(error)
     else:
