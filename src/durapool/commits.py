@@ -35,6 +35,7 @@ class CommitLog:
         self._execution_id = execution_id
         self._mode = mode
         self._lock = lock
+        self._flush_age = getattr(store, "flush_age", FLUSH_AGE)  # a store with costly writes may have its own
         self._commit_lock = threading.Lock()  # one write at a time; taken before `lock`
         self._pending: list[Record] = []
         self._pending_bytes = 0
@@ -73,7 +74,7 @@ class CommitLog:
     def wake_flusher(self) -> None:
         """Something was staged; the lock is held."""
         if self._flusher is None:
-            self._flusher = _Flusher(self)
+            self._flusher = _Flusher(self, self._flush_age)
             self._flusher.start()
         if not self._flusher.awake:
             self._flusher.wake()
@@ -163,9 +164,10 @@ class _Flusher:
     Started by the first update; it sleeps while nothing is pending and ends with its log.
     """
 
-    def __init__(self, log: CommitLog) -> None:
+    def __init__(self, log: CommitLog, age: float) -> None:
         self._log = log
         self.awake = False  # written with the log's lock held
+        self._age = age
         self._work = threading.Event()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="durapool-flusher", daemon=True)
@@ -195,7 +197,7 @@ class _Flusher:
             self._work.wait()
             self._work.clear()
             try:
-                while not self._ended.wait(FLUSH_AGE) and self._log.commit_older_than(FLUSH_AGE):
+                while not self._ended.wait(self._age) and self._log.commit_older_than(self._age):
                     pass
             except StoreFailure:
                 return  # the next one who records or flushes is told

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 class LeasedJournal:
     """A view of the journal for one run: of the handler, of a batch, of a branch. See `BranchJournal`."""
 
-    __slots__ = ("_journal", "_label", "_outer", "get", "revoked")
+    __slots__ = ("_journal", "_label", "_outer", "_seen", "get", "revoked")
 
     def __init__(self, journal: Journal, label: str, outer: LeasedJournal | None) -> None:
         self._journal = journal
         self._label = label
         self._outer = outer
         self.get = journal.get
+        self._seen = journal.changes  # up to where whoever waits behind this view has looked
         self.revoked = False
 
     def check(self) -> None:
@@ -59,6 +60,7 @@ class LeasedJournal:
         """See `BranchJournal.settle`. A request to stop the execution ends this run as an orphan."""
         self.check()
         self._journal.settle()
+        self._seen = self._journal.changes
         if self._journal.stop_requested is not None:
             raise OrphanedBranch(f"execution {self._journal.execution_id!r} was stopped")
 
@@ -67,8 +69,8 @@ class LeasedJournal:
         return self._journal.is_due(operation_id)
 
     def next_due(self) -> float | None:
-        """See `BranchJournal.next_due`."""
-        return self._journal.next_due()
+        """See `BranchJournal.next_due`. What another view has settled meanwhile is worth a look at once."""
+        return 0.0 if self._seen != self._journal.changes else self._journal.next_due()
 
     def now(self) -> float:
         """See `BranchJournal.now`."""

@@ -28,6 +28,7 @@ from durapool.exceptions import (
     StoreError,
     StoreFailure,
     SuspendExecution,
+    ValidationError,
 )
 from durapool.executors.runtime import Executors
 from durapool.journal import EXECUTION_ID
@@ -37,6 +38,7 @@ from durapool.serdes import dump, load
 from durapool.settings import Choices
 
 if TYPE_CHECKING:
+    from durapool.commits import Mode
     from durapool.decorator import DurableHandler
 
 LARGEST_RESPONSE = 6 * 1024 * 1024 - 1024  # bytes of a result in the answer; Lambda takes 6 MiB, with what is around it
@@ -87,19 +89,26 @@ def serve(handler: DurableHandler, event: Mapping[str, Any], context: Any) -> An
     state = event.get("InitialExecutionState") or {}
     if not isinstance(arn, str) or not isinstance(token, str) or not isinstance(state, Mapping):
         raise ExecutionError(f"no event of the durable execution service: {dict(event)!r:.300}")
-    store = LambdaStore(arn, token, state, handler.boto3_client)
-    settings = replace(Choices.of(handler).settings(arn, store), arn=arn, service=True)
     try:
-        journal = ServiceJournal.open(store, arn, SystemClock(), "async" if settings.checkpoint == "async" else "sync")
-        assert isinstance(journal, ServiceJournal)
-        try:
-            return _Invocation(handler, settings, journal, Deadline(context)).answer()
-        finally:
-            journal.close()
+        store = LambdaStore(arn, token, state, handler.boto3_client)
+        return _serve(handler, arn, store, Deadline(context))
     except StoreFailure as failure:
         return _after(failure.error)
     except StoreError as error:
         return _after(error)
+    except ValidationError as error:
+        return _failed(error_of(error, local=False))  # boto3, or the configuration: no invocation mends it
+
+
+def _serve(handler: DurableHandler, arn: str, store: LambdaStore, deadline: Deadline) -> Answer:
+    settings = replace(Choices.of(handler).settings(arn, store), arn=arn, service=True)
+    mode: Mode = "async" if settings.checkpoint == "async" else "sync"
+    journal = ServiceJournal.open(store, arn, SystemClock(), mode)
+    assert isinstance(journal, ServiceJournal)
+    try:
+        return _Invocation(handler, settings, journal, deadline).answer()
+    finally:
+        journal.close()
 
 
 def _after(error: StoreError) -> Answer:

@@ -128,6 +128,7 @@ class ServiceJournal(Journal):
                     changed = True
                     self._await(operation)
         if changed:
+            self.changes += 1
             self._overdue_gap.reset()
             self._outside_gap.reset()
         return changed

@@ -56,6 +56,7 @@ class LambdaStore:
     local = False
     payload_limit = PAYLOAD_LIMIT
     label = "the Lambda service"
+    flush_age = 0.25  # seconds that a START may wait for company: most steps end before, and one call takes both
 
     def __init__(self, arn: str, token: str, state: Mapping[str, Any], client: Any = None) -> None:
         self._client = ServiceClient(default_client() if client is None else client, arn)
