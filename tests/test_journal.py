@@ -329,6 +329,18 @@ def test_a_timer_below_what_has_ended_is_left_alone(journal: Journal, clock: Man
     assert not journal.is_due("w")
 
 
+def test_what_one_view_has_settled_wakes_those_who_wait_behind_another(journal: Journal, clock: ManualClock) -> None:
+    one, other = journal.view("one"), journal.view("other")
+    journal.append((operation("w", OperationType.WAIT, delay=60.0),))
+    clock.time += 60
+    one.settle()
+    assert one.next_due() is None
+    assert other.next_due() == 0
+    other.settle()
+    assert other.is_due("w")
+    assert other.next_due() is None
+
+
 def test_pause_skips_to_the_next_due_time(store: WatchedStore) -> None:
     journal = begun(store, SkippingClock())
     journal.append((operation("w", OperationType.WAIT, delay=3600.0),))

@@ -28,6 +28,7 @@ from durapool.testing import DurableFunctionTestRunner, InvocationStatus
 
 MODULES = [
     "durapool",
+    "durapool.aws",
     "durapool.concurrency.models",
     "durapool.config",
     "durapool.context",
@@ -220,7 +221,9 @@ def vocabulary(folder: Path) -> dict[str, Any]:
     """What examples speak of without defining it."""
     public = {name.value.__name__: name.value for name in NAMES}
     return public | {
+        "arn": "arn:aws:lambda:us-east-1:123456789012:function:job:1/durable-execution/nightly/1",
         "asks": asks,
+        "client": types.SimpleNamespace(checkpoint_durable_execution=None, get_durable_execution_state=None),
         "durapool": durapool,
         "first": lambda _: "first",
         "folder": folder,
@@ -234,6 +237,7 @@ def vocabulary(folder: Path) -> dict[str, Any]:
         "reserve": lambda: None,
         "second": lambda _: "second",
         "store": durapool.MemoryStore(),
+        "token": "1",
     }
 
 

@@ -49,7 +49,7 @@ class LambdaStore:
         ValidationError: boto3 is missing, or knows no durable executions.
 
     Example:
-        >>> LambdaStore(arn, token, {"Operations": [], "NextMarker": ""}, client).payload_limit
+        >>> LambdaStore(arn, token, {"Operations": []}, client).payload_limit
         262144
     """
 
