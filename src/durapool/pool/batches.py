@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MOST_AHEAD = 16  # branches in a line
 COMPANY = 64  # records that are committed together where nobody waits for them
 BRISK = 0.005  # seconds; shorter branches are sent ahead, and their STARTs travel with what follows them
+BRISK_AT_SERVICE = 0.25  # seconds; where each commit is a call over the network, its way is longer
 
 _keys = itertools.count(1)
 
@@ -45,6 +46,7 @@ class PoolBatch:
     blobs: BlobStore | None = None  # of the execution; only the outermost batch has it
     invocation: object = None  # of a batch of the handler's: what stops it at the latest, by identity
     owner: NestedOwner | None = None
+    brisk: float = BRISK
     key: int = field(default_factory=lambda: next(_keys))
     runs: dict[int, ActiveRun] = field(default_factory=dict)  # by index of the branch
     losses: dict[int, int] = field(default_factory=dict)  # how often a branch has lost its worker
@@ -66,7 +68,7 @@ class PoolBatch:
         """One more branch has ended after so long. The last few count: the first ones of a worker import modules."""
         mean = self.mean_seconds
         self.mean_seconds = mean = seconds if mean is None else (mean + seconds) / 2
-        self.ahead = min(MOST_AHEAD, int(BRISK / mean)) if mean > 0 else MOST_AHEAD
+        self.ahead = min(MOST_AHEAD, int(self.brisk / mean)) if mean > 0 else MOST_AHEAD
 
     @property
     def is_brisk(self) -> bool:
@@ -199,7 +201,16 @@ def nested_batch(run: ActiveRun, number: int, open_batch: OpenBatch, cargo: Carg
     """A batch that the worker of `run` has started, under the number that it gave."""
     outer = run.batch
     owner = NestedOwner(run, number)
-    return PoolBatch(open_batch, cargo, limits, outer.mode, outer.surroundings, outer.execution_id, owner=owner)
+    return PoolBatch(
+        open_batch,
+        cargo,
+        limits,
+        outer.mode,
+        outer.surroundings,
+        outer.execution_id,
+        owner=owner,
+        brisk=outer.brisk,
+    )
 
 
 def pack_outcome(outcome: BatchOutcome) -> list[Any]:
