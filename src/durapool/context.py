@@ -293,16 +293,9 @@ class DurableContext:
             raise_as_callback_error(error, call)
 
     def invoke(
-        self,
-        function_name: str,
-        payload: Any,
-        name: str | None = None,
-        config: InvokeConfig[Any, Any] | None = None,
+        self, function_name: str, payload: Any, name: str | None = None, config: InvokeConfig[Any, Any] | None = None
     ) -> Any:
-        """Call another function by name and return its result; suspends meanwhile.
-
-        On Lambda the service calls the function of that name. A local run calls what `durapool.register_function` has
-        registered.
+        """Call another function and return its result: on Lambda by the service, else one of `register_function`.
 
         Args:
             function_name: name or ARN of the function.

@@ -6,7 +6,7 @@ from durapool.executors import ProcessExecutor
 from durapool.executors.base import BatchOutcome, BatchPlan
 from durapool.executors.open_batch import OpenBatch
 from durapool.pool import registry
-from durapool.pool.batches import BRISK, BRISK_AT_SERVICE, PoolBatch
+from durapool.pool.batches import LOCAL, SERVICE, PoolBatch
 from durapool.pool.cargo import Limits, LocalCargo
 from durapool.pool.surroundings import surroundings
 from durapool.progress.observer import watched
@@ -35,7 +35,7 @@ class ProcessBatches:
                 scope.settings.execution_id,
                 blobs=scope.blobs,  # type: ignore[arg-type]  # in the parent it is the store's
                 invocation=self._used,
-                brisk=BRISK_AT_SERVICE if scope.settings.service else BRISK,
+                pace=SERVICE if scope.settings.service else LOCAL,
             )
             with watched(batch.open, scope, running.pool):
                 return _drive(running, batch)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durapool.exceptions import Signal
 from durapool.executors.base import Decided, Suspended
@@ -24,8 +24,19 @@ if TYPE_CHECKING:
 
 MOST_AHEAD = 16  # branches in a line
 COMPANY = 64  # records that are committed together where nobody waits for them
-BRISK = 0.005  # seconds; shorter branches are sent ahead, and their STARTs travel with what follows them
-BRISK_AT_SERVICE = 0.25  # seconds; where each commit is a call over the network, its way is longer
+BRISK = 0.005  # seconds
+
+
+class Pace(NamedTuple):
+    """How fast commits are, and so what is worth waiting for."""
+
+    brisk: float  # seconds; shorter branches are sent ahead, and their STARTs travel with what follows them
+    linger: float  # seconds that a commit waits for what other workers are about to say
+
+
+LOCAL = Pace(brisk=BRISK, linger=0.0)
+SERVICE = Pace(brisk=0.25, linger=0.003)
+"""Each commit is a call over the network, of 10 ms and more."""
 
 _keys = itertools.count(1)
 
@@ -46,7 +57,7 @@ class PoolBatch:
     blobs: BlobStore | None = None  # of the execution; only the outermost batch has it
     invocation: object = None  # of a batch of the handler's: what stops it at the latest, by identity
     owner: NestedOwner | None = None
-    brisk: float = BRISK
+    pace: Pace = LOCAL
     key: int = field(default_factory=lambda: next(_keys))
     runs: dict[int, ActiveRun] = field(default_factory=dict)  # by index of the branch
     losses: dict[int, int] = field(default_factory=dict)  # how often a branch has lost its worker
@@ -68,7 +79,7 @@ class PoolBatch:
         """One more branch has ended after so long. The last few count: the first ones of a worker import modules."""
         mean = self.mean_seconds
         self.mean_seconds = mean = seconds if mean is None else (mean + seconds) / 2
-        self.ahead = min(MOST_AHEAD, int(self.brisk / mean)) if mean > 0 else MOST_AHEAD
+        self.ahead = min(MOST_AHEAD, int(self.pace.brisk / mean)) if mean > 0 else MOST_AHEAD
 
     @property
     def is_brisk(self) -> bool:
@@ -209,7 +220,7 @@ def nested_batch(run: ActiveRun, number: int, open_batch: OpenBatch, cargo: Carg
         outer.surroundings,
         outer.execution_id,
         owner=owner,
-        brisk=outer.brisk,
+        pace=outer.pace,
     )
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from durapool.errors import error_of
 from durapool.exceptions import SerDesError
 from durapool.executors.base import Failed
-from durapool.pool.batches import BRISK, ActiveRun, PoolBatch
+from durapool.pool.batches import ActiveRun, PoolBatch
 from durapool.pool.messages import post_run
 from durapool.pool.supervisor import SupervisorGoneError
 from durapool.pool.transfer import Part
@@ -27,7 +27,7 @@ from durapool.pool.workforce import Workforce
 
 MOST_AT_ONCE = 2  # branches that a line gets before the loop looks again at what workers say
 FEW = 2  # branches that a worker got and has not ended; it may ask for more any moment
-STUCK = 2 * BRISK  # seconds; a line whose first branch has taken so long was measured wrongly
+STUCK = 2  # times the longest brisk branch: a line whose first one has taken so long was measured wrongly
 
 
 class Dispatcher:
@@ -90,7 +90,7 @@ class Dispatcher:
             if not runs or worker.stale:
                 continue
             first, batch = runs[0], runs[0].batch
-            if len(runs) > 1 and now - first.started > STUCK and self._size > 1:
+            if len(runs) > 1 and now - first.started > STUCK * batch.pace.brisk and self._size > 1:
                 self.take_back(worker)  # what waits behind a slow branch is for others: lower indices start first
             elif len(runs) - 1 <= batch.ahead // 2 and batch.depth == depth and _may_wait_behind(first):
                 self._lengthen(worker, batch)

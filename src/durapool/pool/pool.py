@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-import time
 from collections import deque
 from typing import Any
 
@@ -31,7 +30,7 @@ from durapool.executors.base import BranchOutcome, Failed
 from durapool.executors.open_batch import OpenBatch
 from durapool.pausing import pauses
 from durapool.pickling import dump_function
-from durapool.pool.batches import COMPANY, ActiveRun, PoolBatch, nested_batch, overdue, pack_outcome, waits
+from durapool.pool.batches import COMPANY, LOCAL, ActiveRun, PoolBatch, nested_batch, overdue, pack_outcome, waits
 from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import HeldLosses, lost_error, timeout_error
@@ -70,6 +69,7 @@ class Pool:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         self._inbox: deque[PoolBatch] = deque()
         self._batches: list[PoolBatch] = []  # deepest first, then oldest
+        self._pace = LOCAL  # of the batch that was opened last
         self._deepest = 0  # since the pool was last without a batch: for each level more workers are worth keeping
         self._deepest_before = 0  # before that, in the same execution: its next batch may nest as its last one did
         self._execution = ""  # whose outermost batch came last
@@ -125,10 +125,7 @@ class Pool:
         for worker in self._workforce:
             if any(run.batch.root.invocation is invocation for run in worker.runs):
                 self._stop(worker)
-        deadline = time.monotonic() + seconds
-        while self._workforce.ending and (left := deadline - time.monotonic()) > 0:
-            for key, _ in self._selector.select(left):
-                key.data()
+        self._workforce.read_for(seconds, lambda: bool(self._workforce.ending))
         self._again = True  # what was read of other batches is theirs to act on: the next turn must not wait for more
 
     def close(self) -> None:
@@ -156,6 +153,8 @@ class Pool:
         """Read, commit, answer, settle, dispatch; waits where there is nothing to do."""
         for key, _ in self._selector.select(self._patience()):
             key.data()
+        if self._acks and self._pace.linger:
+            self._workforce.read_for(self._pace.linger, lambda: True)
         self._take_inbox()
         self._wake_suspended()
         self._stop_overdue()
@@ -194,6 +193,7 @@ class Pool:
 
     def _open(self, batch: PoolBatch) -> None:
         self._batches.append(batch)
+        self._pace = batch.pace
         self._batches.sort(key=lambda each: (-each.depth, each.key))
         if len(self._batches) == 1:
             self._deepest_before = self._deepest if batch.execution_id == self._execution else 0

@@ -153,6 +153,13 @@ class Workforce:
             worker.memory_limit = limit
             self._link.watch(worker.number, limit)
 
+    def read_for(self, seconds: float, going_on: Callable[[], bool]) -> None:
+        """Take in what is said for so long, while `going_on` holds."""
+        until = time.monotonic() + seconds
+        while going_on() and (left := until - time.monotonic()) > 0:
+            for key, _ in self._selector.select(left):
+                key.data()
+
     def dismiss(self, worker: Worker, grace: float = 0.0) -> None:
         """Kill a worker, with its descendants; it may clean up for `grace` seconds after a SIGTERM."""
         if worker.number not in self._employed:
