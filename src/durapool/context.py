@@ -41,12 +41,11 @@ from durapool.operations.step import run_step
 from durapool.operations.wait import check_duration, run_wait
 from durapool.records import OperationSubType, OperationType, child_id
 from durapool.scope import Scope, running_scope
-from durapool.types import StepContext, WaitForCallbackContext, WaitForConditionCheckContext
-from durapool.values import dataclass
+from durapool.types import ExecutionContext, StepContext, WaitForCallbackContext, WaitForConditionCheckContext
 
 if TYPE_CHECKING:
     from durapool.results import BatchResult
-    from durapool.types import LoggerInterface
+    from durapool.types import LambdaContext, LoggerInterface
     from durapool.waits import WaitForConditionConfig
 
 __all__ = [
@@ -62,13 +61,6 @@ __all__ = [
 
 T = TypeVar("T")
 U = TypeVar("U")
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionContext:
-    """What a context knows of its execution. `durable_execution_arn` names it; locally it is made of the id."""
-
-    durable_execution_arn: str
 
 
 class DurableContext:
@@ -298,13 +290,12 @@ class DurableContext:
         """Call another function and return its result: on Lambda by the service, else one of `register_function`.
 
         Args:
-            function_name: name or ARN of the function.
-            payload: its event.
+            function_name, payload: name or ARN of the function, and its event.
             name: shown in history and errors.
             config: serdes of payload and result, tenant.
 
         Raises:
-            InvokeError: the function failed, or a local run knows no function of this name.
+            InvokeError: the function failed, or a local run knows none of this name.
 
         Example:
             >>> durapool.register_function("price", lambda event, context: event["n"] * 2)
@@ -334,6 +325,11 @@ class DurableContext:
     def execution_context(self) -> ExecutionContext:
         """Which execution this is."""
         return ExecutionContext(self._scope.settings.arn)
+
+    @property
+    def lambda_context(self) -> LambdaContext | None:
+        """What Lambda called the function with; None in a local run and in workers."""
+        return self._scope.lambda_context
 
     @property
     def seed(self) -> int:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from durapool.config import RetryStrategy
     from durapool.executors import ExecutorSpec
     from durapool.executors.base import BranchJournal, Executor
+    from durapool.types import LambdaContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Scope:
     label: str = "the handler"
     branch: int | None = None
     blobs: Blobs | None = None
+    lambda_context: LambdaContext | None = None
 
 
 running_scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("durapool_running_scope", default=None)

@@ -71,6 +71,13 @@ class WaitForCallbackContext:
     logger: LoggerInterface
 
 
+@dataclass(frozen=True, slots=True)
+class ExecutionContext:
+    """What a context knows of its execution. `durable_execution_arn` names it; locally it is made of the id."""
+
+    durable_execution_arn: str
+
+
 class SummaryGenerator(Protocol[T_contra]):
     """Makes the text recorded in place of a result that is too large for the store."""
 

@@ -154,7 +154,58 @@ def test_the_context_knows_the_arn():
     assert service.run(handler) == ARN
 
 
+def test_the_context_hands_on_what_lambda_gave():
+    service = FakeService()
+    handler = entry(service, lambda event, context: context.lambda_context.aws_request_id)
+    assert service.run(handler) == "1"
+
+
+def test_steps_are_tried_again_by_default_whatever_they_raised():
+    service = FakeService()
+
+    def mistaken(step):
+        if step.attempt == 1:
+            raise TypeError("retried at the service, as by its own SDK")
+        return step.attempt
+
+    assert service.run(entry(service, lambda event, context: context.step(mistaken))) == 2
+
+
+def test_a_failure_after_the_token_was_withdrawn_is_pending():
+    service, other = FakeService(), FakeService()
+
+    def handler(event, context):
+        service.withhold_token = True
+        context.step(lambda _: 1)
+
+    def fails(event, context):
+        other.withhold_token = True
+        context.run_in_child_context(lambda child: child.step(lambda _: 1))
+
+    assert entry(service, handler)(service.invocation(), LambdaContext()) == {"Status": "PENDING"}
+    assert entry(other, fails)(other.invocation(), LambdaContext()) == {"Status": "PENDING"}
+
+
 # --- batches
+
+
+def test_a_batch_in_a_branch_works_the_same(executor):
+    service = FakeService()
+
+    def inner(ctx, item, index, inputs):
+        ctx.wait(SECOND)
+        return ctx.step(lambda _: item * 10)
+
+    def outer(ctx, item, index, inputs):
+        return ctx.map([item, item + 1], inner, name="inner").get_results()
+
+    def handler(event, context):
+        rows = context.map([1, 5], outer, name="outer").get_results()
+        context.wait(SECOND)
+        return rows
+
+    assert service.run(entry(service, handler, executor)) == [[10, 20], [50, 60]]
+    assert len(service.of_type("STEP")) == 4
 
 
 def square(ctx, item, index, inputs):

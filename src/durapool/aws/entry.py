@@ -33,6 +33,7 @@ from durapool.exceptions import (
 from durapool.executors.runtime import Executors
 from durapool.journal import EXECUTION_ID
 from durapool.records import Action, ErrorObject, OperationType, Update
+from durapool.retries import RetryPresets
 from durapool.scope import Scope, Settings, run_in
 from durapool.serdes import dump, load
 from durapool.settings import Choices
@@ -91,7 +92,7 @@ def serve(handler: DurableHandler, event: Mapping[str, Any], context: Any) -> An
         raise ExecutionError(f"no event of the durable execution service: {dict(event)!r:.300}")
     try:
         store = LambdaStore(arn, token, state, handler.boto3_client)
-        return _serve(handler, arn, store, Deadline(context))
+        return _serve(handler, arn, store, context)
     except StoreFailure as failure:
         return _after(failure.error)
     except StoreError as error:
@@ -100,13 +101,20 @@ def serve(handler: DurableHandler, event: Mapping[str, Any], context: Any) -> An
         return _failed(error_of(error, local=False))  # boto3, or the configuration: no invocation mends it
 
 
-def _serve(handler: DurableHandler, arn: str, store: LambdaStore, deadline: Deadline) -> Answer:
-    settings = replace(Choices.of(handler).settings(arn, store), arn=arn, service=True)
+def _serve(handler: DurableHandler, arn: str, store: LambdaStore, context: Any) -> Answer:
+    deadline = Deadline(context)
+    choices = Choices.of(handler)
+    settings = replace(
+        choices.settings(arn, store),
+        arn=arn,
+        default_retry=choices.default_retry or RetryPresets.default(),
+        service=True,
+    )
     mode: Mode = "async" if settings.checkpoint == "async" else "sync"
     journal = ServiceJournal.open(store, arn, SystemClock(), mode)
     assert isinstance(journal, ServiceJournal)
     try:
-        return _Invocation(handler, settings, journal, deadline).answer()
+        return _Invocation(handler, settings, journal, deadline, context).answer()
     finally:
         journal.close()
 
@@ -131,6 +139,7 @@ class _Invocation:
     settings: Settings
     journal: ServiceJournal
     deadline: Deadline
+    lambda_context: Any
 
     def answer(self) -> Answer:
         """Call the handler until it has ended or waits for something that is not there yet; the service's answer.
@@ -155,13 +164,16 @@ class _Invocation:
         view, executors = self.journal.view("the handler"), Executors()
         try:
             with self.deadline.watching(view, executors):
-                return self._call(Scope(self.settings, view, executors.executor_for))
+                return self._call(
+                    Scope(self.settings, view, executors.executor_for, lambda_context=self.lambda_context)
+                )
         except OrphanedBranch:
             if not self.deadline.reached:
                 raise
         except (StoreFailure, InvocationError):
             raise
         except Exception as error:  # noqa: BLE001  # user code may raise anything
+            self.journal.barrier()
             return _failed(error_of(error, local=False))
         finally:
             view.revoke()

@@ -44,8 +44,6 @@ from durapool.records import (
 
 _ID = re.compile(r"([0-9a-f]{32})(?:-(\d+))?(?:-n(\d+))?")
 _RESULT_ID = "execution-result"  # of the update that ends an execution; the Id of its EXECUTION is the service's
-_MAX_DELAY = 31_622_400  # seconds: a year and a day
-_MAX_TIMEOUT = 99_999_999  # seconds of a callback
 _SUB_TYPES: Mapping[str, OperationSubType] = {str(sub_type): sub_type for sub_type in OperationSubType}
 _ENDS: Mapping[OperationStatus, Action] = {
     OperationStatus.SUCCEEDED: Action.SUCCEED,
@@ -121,14 +119,14 @@ def _options(update: Update) -> dict[str, Any]:
     details, delay = update.details or {}, update.delay
     match update.type, update.action:
         case OperationType.STEP, Action.RETRY:
-            return {"StepOptions": {"NextAttemptDelaySeconds": _seconds(delay, 1, _MAX_DELAY)}}
+            return {"StepOptions": {"NextAttemptDelaySeconds": _seconds(delay, 1)}}
         case OperationType.WAIT, Action.START:
-            return {"WaitOptions": {"WaitSeconds": _seconds(delay, 1, _MAX_DELAY)}}
+            return {"WaitOptions": {"WaitSeconds": _seconds(delay, 1)}}
         case OperationType.CALLBACK, Action.START:
             heartbeat = details.get(DETAIL_HEARTBEAT)
             options = {
-                "TimeoutSeconds": _seconds(delay, 0, _MAX_TIMEOUT),
-                "HeartbeatTimeoutSeconds": _seconds(heartbeat, 0, _MAX_TIMEOUT),
+                "TimeoutSeconds": _seconds(delay, 0),
+                "HeartbeatTimeoutSeconds": _seconds(heartbeat, 0),
             }
             return {"CallbackOptions": options}
         case OperationType.CHAINED_INVOKE, Action.START:
@@ -142,8 +140,8 @@ def _options(update: Update) -> dict[str, Any]:
             return {}
 
 
-def _seconds(delay: float | None, least: int, most: int) -> int:
-    return max(least, min(most, round(delay or 0)))
+def _seconds(delay: float | None, least: int) -> int:
+    return max(least, round(delay or 0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ class CapturedContext(DurableContext):
         return ExecutionContext(self._identity[1])
 
     @property
+    def lambda_context(self) -> None:
+        return None
+
+    @property
     def seed(self) -> int:
         return seed_of(self._identity[0], self._identity[2])
 
