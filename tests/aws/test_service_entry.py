@@ -326,6 +326,27 @@ def test_a_short_wait_beside_a_silent_branch_brings_an_empty_checkpoint():
 # --- callbacks, conditions, invoke
 
 
+def test_a_callback_that_is_answered_while_other_branches_run_is_asked_for():
+    service = FakeService()
+    created, answered = threading.Event(), threading.Event()
+
+    def waits(ctx):
+        callback = ctx.create_callback()
+        created.set()
+        result = callback.result()
+        answered.set()
+        return result
+
+    def works(ctx):
+        assert created.wait(60)
+        service.answer("CALLBACK", Result="yes")
+        return answered.wait(60)
+
+    config = ParallelConfig(max_concurrency=2)
+    handler = entry(service, lambda event, context: context.parallel([waits, works], config=config).get_results())
+    assert json.loads(service.invoke(handler)["Result"]) == ["yes", True]
+
+
 def test_a_callback_has_the_services_id_and_its_result(executor):
     service = FakeService()
 

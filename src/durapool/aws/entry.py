@@ -89,7 +89,11 @@ def serve(handler: DurableHandler, event: Mapping[str, Any], context: Any) -> An
     arn, token = event["DurableExecutionArn"], event["CheckpointToken"]
     state = event.get("InitialExecutionState") or {}
     if not isinstance(arn, str) or not isinstance(token, str) or not isinstance(state, Mapping):
-        raise ExecutionError(f"no event of the durable execution service: {dict(event)!r:.300}")
+        raise ExecutionError(
+            "no event of the durable execution service: DurableExecutionArn and CheckpointToken must be text, "
+            f"InitialExecutionState an object; they are {type(arn).__name__}, {type(token).__name__} and "
+            f"{type(state).__name__}"
+        )
     try:
         store = LambdaStore(arn, token, state, handler.boto3_client)
         return _serve(handler, arn, store, context)
@@ -162,11 +166,10 @@ class _Invocation:
             SuspendExecution: it waits for something.
         """
         view, executors = self.journal.view("the handler"), Executors()
+        scope = Scope(self.settings, view, executors.executor_for, lambda_context=self.lambda_context)
         try:
             with self.deadline.watching(view, executors):
-                return self._call(
-                    Scope(self.settings, view, executors.executor_for, lambda_context=self.lambda_context)
-                )
+                return self._call(scope)
         except OrphanedBranch:
             if not self.deadline.reached:
                 raise

@@ -189,7 +189,8 @@ def snapshot(data: Mapping[str, Any], execution_id: str) -> Snapshot:
         return _snapshot(data, execution_id)
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
-            f"the service sent an operation that durapool cannot read ({type(error).__name__}: {error}): {data!r:.300}"
+            f"the service sent an operation that durapool cannot read ({type(error).__name__}: {error}); its Id is "
+            f"{data.get('Id')!r}, its type {data.get('Type')!r}"
         ) from error
 
 
