@@ -3,34 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import textwrap
 
 import pytest
 from program_tools import START_METHODS, run_program
 
-ISOLATE = ("unshare", "--map-root-user", "--mount")
-SHADOWS = {
-    "read-only": "mount -t tmpfs -o ro,size=4k tmpfs /dev/shm",
-    "without room": "mount -t tmpfs -o size=4k,mode=000,nr_inodes=1 tmpfs /dev/shm",
-}
-
-SITE = """
-import _multiprocessing
-
-class SemLock:
-    SEM_VALUE_MAX = 1
-
-    def __new__(cls, *arguments, **keywords):
-        raise OSError(38, "Function not implemented")
-
-    @staticmethod
-    def _rebuild(*arguments):
-        raise OSError(38, "Function not implemented")
-
-_multiprocessing.SemLock = SemLock
-"""
+from serverless import SHADOWS, SITE, WHY_NOT, shadowed
 
 PROGRAM = """
 import errno, multiprocessing
@@ -72,31 +51,16 @@ print([here, durapool.run(handler, id="job", store="journal.db")])
 """
 
 
-def namespaces() -> str:
-    """Why there are no mount namespaces here; empty where there are."""
-    try:
-        tried = subprocess.run(
-            [*ISOLATE, "sh", "-c", SHADOWS["read-only"]], capture_output=True, text=True, check=False, timeout=30
-        )
-    except OSError as error:
-        return str(error)
-    return "" if tried.returncode == 0 else tried.stderr.strip() or "unshare failed"
-
-
-WHY_NOT = namespaces() if sys.platform.startswith("linux") else "Linux alone has mount namespaces"
-
-
 @pytest.mark.skipif(bool(WHY_NOT), reason=f"mount namespaces are not allowed here: {WHY_NOT}")
 @pytest.mark.parametrize("start_method", START_METHODS)
 @pytest.mark.parametrize("shadow", SHADOWS)
 def test_batches_run_without_semaphores_and_shared_memory(shadow, start_method, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(SITE))
-    script = f'{SHADOWS[shadow]} && exec "$@"'
     done = run_program(
         tmp_path,
         PROGRAM,
         start_method,
-        command=[*ISOLATE, "sh", "-c", script, "sh", sys.executable],
+        command=[*shadowed(shadow), sys.executable],
         environment={"PYTHONPATH": str(tmp_path)},
     )
     broken = [True, True]

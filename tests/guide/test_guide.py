@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-from typing import Any
 
 import pytest
 from guide_blocks import GUIDE, Block, guide_blocks
 from guide_expectations import EXPECTATIONS, PRELUDE, Case, Fragment, Handler, PytestBlock, Signature
+from guide_modules import load
 
 from durapool import DurableContext
 from durapool.testing import DurableFunctionTestRunner, InvocationStatus
@@ -45,7 +45,7 @@ def test_the_guide_has_no_link_to_a_page_that_does_not_exist() -> None:
 
 @pytest.mark.parametrize(("block", "case"), RUNNABLE)
 def test_a_block_does_what_the_guide_says(block: Block, case: Case, executor: str) -> None:
-    handler = _load(block)["handler"]
+    handler = load(block)["handler"]
     with DurableFunctionTestRunner(handler=handler, executor=executor) as runner:
         result = runner.run(input=case.event, timeout=60)
     assert result.status is InvocationStatus.SUCCEEDED, result.error
@@ -84,17 +84,6 @@ def test_testing_part(pytester: pytest.Pytester) -> None:
     outcome = pytester.runpytest_subprocess("--durapool-executor=all", "-p", "no:cacheprovider", timeout=100)
     expected = 2 * sum(value.tests for value in EXPECTATIONS.values() if isinstance(value, PytestBlock))
     outcome.assert_outcomes(passed=expected)
-
-
-def _load(block: Block) -> dict[str, Any]:
-    """Run the block as a module that no worker can import: its functions must travel by value."""
-    expectation = EXPECTATIONS[block.key]
-    assert isinstance(expectation, Handler | Fragment)
-    namespace: dict[str, Any] = {"__name__": "guide_block"}
-    exec(PRELUDE, namespace)
-    source = expectation.source_of(block.source)
-    exec(compile(source, f"<{GUIDE.name}:{block.line}>", "exec"), namespace)
-    return namespace
 
 
 def _renamed(key: str, name: str) -> str:

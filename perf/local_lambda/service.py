@@ -1,0 +1,58 @@
+"""A program: AWS's local service on a free port, which it prints. It ends when its standard input does.
+
+AWS's own command (`dex-local-runner start-server`) waits 5 s before it calls a function again that has died, and wants
+to be given a port.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+import threading
+from importlib import import_module
+
+HOST = "127.0.0.1"
+REGION = "us-west-2"
+
+
+def main() -> None:
+    """Serve."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--lambda-endpoint", required=True)
+    parser.add_argument("--skip-time", action="store_true", help="waits and retries are due at once")
+    parser.add_argument("--page-bytes", type=int, help="the most that an invocation is given of the state")
+    parser.add_argument("--functions", default="{}", help="those that may be invoked by others, as JSON")
+    parser.add_argument("--retry-after", type=float, default=0.05, help="seconds until a function that died is called")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # it logs failures of functions, which tests want
+
+    testing = "aws_durable_execution_sdk_python_testing"
+    runner, server = import_module(f"{testing}.runner"), import_module(f"{testing}.web.server")
+    import_module(f"{testing}.executor").Executor.RETRY_BACKOFF_SECONDS = options.retry_after
+    config = runner.WebRunnerConfig(
+        web_service=server.WebServiceConfig(host=HOST, port=0, log_level=logging.ERROR),
+        lambda_endpoint=options.lambda_endpoint,
+        local_runner_region=REGION,
+        skip_time=options.skip_time,
+        max_invocation_page_bytes=options.page_bytes,
+        function_configs=import_module(f"{testing}.child_dispatcher").FunctionConfigs.from_dict(
+            json.loads(options.functions)
+        ),
+    )
+    server.WebServer.request_queue_size = 128  # of 5, a burst of calls meets refused connections
+    with runner.WebRunner(config) as running:
+        print(running._server.server_address[1], flush=True)  # the runner tells its port to nobody
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
+        running.serve_forever()
+
+
+def _end_with_stdin() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
