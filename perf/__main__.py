@@ -32,7 +32,7 @@ BENCHMARKS = {
     "nested": "batches within batches, on one pool",
     "faults": "time to notice a lost worker, to replace it, to stop losers",
     "coordinator": "how far one coordinator goes: 1,000,000 branches on 10,000 simulated workers",
-    "lambda_service": "CPU-bound branches as a Lambda function, against AWS's own SDK; calls of the service for a batch",
+    "lambda_service": "CPU-bound branches as a Lambda function, against AWS's own SDK; calls of the service",
     "progress": "showing what goes on, against showing nothing",
 }
 LONG = {"consumer": "memory of the parent while it consumes 1,000 results of 8 MiB"}

@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def run(rounds: int, sizes: Sizes = FULL) -> Report:
                 execution = local.run(_named(name), {"loops": loops, "branches": branches}, patience=600)
                 assert execution.result == [burn(loops)] * branches, f"{execution.error}\n{local.log}"
 
-            contenders = [Contender(name, timed(lambda name=name: execute(name)), branches) for name in FUNCTIONS]
+            contenders = [Contender(name, timed(partial(execute, name)), branches) for name in FUNCTIONS]
             table = measure("CPU-bound branches", contenders, rounds, baseline=AWS_SDK)
         with LocalLambda(Path(folder), variables=variables) as local:
             counts = {name: calls_of(local, name, sizes.counted) for name in COUNTED}

@@ -9,6 +9,6 @@
     proxy.py <--------+                                    counts the calls, and loses or fails some if told to
         +----------------------------------------------> service.py
 
-Needs the packages boto3 and aws-durable-execution-sdk-python-testing. The tests of the service (`tests/aws/service`) and the
-benchmark `lambda_service` use it.
+Needs the packages boto3 and aws-durable-execution-sdk-python-testing. `tests/aws/service` and the benchmark
+`lambda_service` use it.
 """

@@ -23,10 +23,12 @@ from urllib.parse import unquote
 from uuid import uuid4
 
 from perf.harness import ROOT
-from perf.local_lambda.invocations import Answer, Ended, Invocation, LambdaContext, Outcome, Raised, Returned
+from perf.local_lambda.invocations import Answer, Ended, Invocation, LambdaContext, Outcome, Raised, Ready, Returned
 from perf.local_lambda.service import HOST, REGION
 
 ACCOUNT = "123456789012"
+PROGRAM = "perf.local_lambda.environment"
+START = 60.0  # seconds that an environment may take to import its handler
 
 
 def ignore(_name: str, _event: bytes) -> None:
@@ -63,7 +65,7 @@ class Environment:
         self.kind = function.kind
         with theirs, log.open("ab") as output:
             self._process = subprocess.Popen(
-                [*function.command, sys.executable, "-m", "perf.local_lambda.environment", str(theirs.fileno())],
+                [*function.command, sys.executable, "-m", PROGRAM, str(theirs.fileno()), function.handler],
                 cwd=ROOT,
                 env={**os.environ, **variables, **dict(function.variables)},
                 stdin=subprocess.DEVNULL,
@@ -72,6 +74,13 @@ class Environment:
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
+
+    def started(self) -> bool:
+        """Whether it has imported its handler. To be asked once."""
+        try:
+            return self._pipe.poll(START) and isinstance(self._pipe.recv(), Ready)
+        except (EOFError, OSError):  # the import failed
+            return False
 
     @property
     def pid(self) -> int:
@@ -145,13 +154,13 @@ class Endpoint:
     def invoke(self, name: str, event: bytes) -> Answer:
         """Run a function once."""
         function = self.functions[name]
+        environment = self._taken(function)
         context = LambdaContext(
             aws_request_id=str(uuid4()),
             function_name=name,
             invoked_function_arn=f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}",
             deadline=time.time() + function.timeout,
         )
-        environment = self._taken(function)
         outcome = environment.run(Invocation(function.handler, event, context))
         with self._lock:
             self._busy.remove(environment)
@@ -162,11 +171,13 @@ class Endpoint:
     def _taken(self, function: Function) -> Environment:
         with self._lock:
             fitting = [environment for environment in self._idle if environment.kind == function.kind]
-            if fitting:
-                self._idle.remove(fitting[-1])
-                environment = fitting[-1]
-            else:
-                environment = Environment(function, self.variables, self.log)
+            for environment in fitting[-1:]:
+                self._idle.remove(environment)
+                self._busy.append(environment)
+                return environment
+        environment = Environment(function, self.variables, self.log)
+        environment.started()  # where it has not, running something in it says so
+        with self._lock:
             self._busy.append(environment)
         return environment
 

@@ -28,6 +28,11 @@ class LambdaContext:
 
 
 @dataclass(frozen=True)
+class Ready:
+    """An environment has imported its handler: the time of an invocation begins after that."""
+
+
+@dataclass(frozen=True)
 class Invocation:
     """One call of a handler, named "module:attribute"; the event is JSON."""
 

@@ -40,7 +40,8 @@ class LocalLambda:
     Args:
         folder: where the log of the functions is written, `functions.log`.
         skip_time: whether the service's timers are due at once.
-        page_bytes: the most that an invocation is given of an execution's state; the rest is to be asked for.
+        page: the most that an invocation is given of an execution's state, in bytes, and of the rest at once, in
+            operations.
         invocable: names of functions that others may invoke, each with Lambda's configuration of it.
         direct: whether functions call the service itself, not the proxy.
         variables: of all environments.
@@ -51,14 +52,14 @@ class LocalLambda:
         folder: Path,
         *,
         skip_time: bool = True,
-        page_bytes: int | None = None,
+        page: tuple[int, int] | None = None,
         invocable: Mapping[str, Mapping[str, Any]] | None = None,
         direct: bool = False,
         variables: Mapping[str, str] | None = None,
     ) -> None:
         self.proxy = Proxy()
         self.endpoint = Endpoint(folder / "functions.log")
-        self._service = self._started(skip_time, page_bytes, invocable or {})
+        self._service = self._started(skip_time, page, invocable or {})
         assert self._service.stdout is not None
         port = self._service.stdout.readline().strip()
         assert port, "AWS's local service did not start"
@@ -74,12 +75,12 @@ class LocalLambda:
         self.client: Any = session.client("lambda", endpoint_url=self.url)
 
     def _started(
-        self, skip_time: bool, page_bytes: int | None, invocable: Mapping[str, Mapping[str, Any]]
+        self, skip_time: bool, page: tuple[int, int] | None, invocable: Mapping[str, Mapping[str, Any]]
     ) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "perf.local_lambda.service", "--lambda-endpoint", self.endpoint.url]
         command += ["--functions", json.dumps(invocable)]
         command += ["--skip-time"] if skip_time else []
-        command += [] if page_bytes is None else ["--page-bytes", str(page_bytes)]
+        command += [] if page is None else ["--page-bytes", str(page[0]), "--page-items", str(page[1])]
         return subprocess.Popen(
             command,
             cwd=ROOT,

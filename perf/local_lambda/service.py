@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--lambda-endpoint", required=True)
     parser.add_argument("--skip-time", action="store_true", help="waits and retries are due at once")
     parser.add_argument("--page-bytes", type=int, help="the most that an invocation is given of the state")
+    parser.add_argument("--page-items", type=int, default=1000, help="the most operations in a page of the state")
     parser.add_argument("--functions", default="{}", help="those that may be invoked by others, as JSON")
     parser.add_argument("--retry-after", type=float, default=0.05, help="seconds until a function that died is called")
     options = parser.parse_args()
@@ -31,7 +32,9 @@ def main() -> None:
 
     testing = "aws_durable_execution_sdk_python_testing"
     runner, server = import_module(f"{testing}.runner"), import_module(f"{testing}.web.server")
-    import_module(f"{testing}.executor").Executor.RETRY_BACKOFF_SECONDS = options.retry_after
+    executor = import_module(f"{testing}.executor").Executor
+    executor.RETRY_BACKOFF_SECONDS = options.retry_after
+    executor.MAX_STATE_PAGE_MAX_ITEMS = options.page_items
     config = runner.WebRunnerConfig(
         web_service=server.WebServiceConfig(host=HOST, port=0, log_level=logging.ERROR),
         lambda_endpoint=options.lambda_endpoint,

@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import time
 from collections.abc import Iterable
 from importlib import import_module
+from multiprocessing import shared_memory
 from types import SimpleNamespace
 from typing import Any
+
+import boto3
 
 MEGABYTE = 1 << 20
 
@@ -24,6 +29,30 @@ def note(event: dict[str, Any], line: str) -> int:
         os.close(handle)
     with open(path, encoding="utf-8") as notes:
         return notes.read().splitlines().count(line)
+
+
+def until_called_again(event: dict[str, Any]) -> int:
+    """Go on until another call of this has begun; that one returns at once."""
+    calls = note(event, "long")
+    while calls < 2:
+        time.sleep(0.01)
+        with open(os.path.join(event["folder"], "notes"), encoding="utf-8") as notes:
+            calls = notes.read().splitlines().count("long")
+    return calls
+
+
+def missing() -> list[str]:
+    """What a process does not find here."""
+    found = []
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except OSError as error:
+        found.append(f"semaphores: errno {error.errno}")
+    try:
+        shared_memory.SharedMemory(create=True, size=1 << 20)
+    except OSError:
+        found.append("shared memory")
+    return found
 
 
 def messages(errors: Iterable[Any]) -> list[str]:
@@ -241,6 +270,39 @@ def define(root: str) -> SimpleNamespace:  # a list of handlers
         context.wait(seconds(1), name="pause")
         context.step(lambda _: note(event, "last"), name="last")
         return sum(result.get_results())
+
+    @durable_execution
+    def long_history(event, context):
+        steps = [context.step(lambda _, n=n: note(event, f"{n}"), name=f"{n}") for n in range(event["steps"])]
+        context.wait(seconds(1), name="pause")
+        batch = context.map(range(3), lambda ctx, item, index, inputs: ctx.step(lambda _: note(event, f"of {item}")))
+        return [sum(steps), sum(batch.get_results())]
+
+    @durable_execution
+    def overtime(event, context):
+        def branch(ctx, item, index, inputs):
+            ctx.step(lambda _: note(event, f"short {item}"), name=f"short {item}")
+            if item == 1:
+                ctx.step(lambda _: until_called_again(event), name="long")
+            return item
+
+        return context.map(range(3), branch, name="all").get_results()
+
+    @durable_execution
+    def container(event, context):
+        def branch(ctx, item, index, inputs):
+            large = ctx.step(lambda _: "x" * 200_000, name="large")
+            return [missing(), len(large), ctx.map(range(3), lambda ctx, item, index, inputs: item).get_results()]
+
+        return [missing(), context.map(range(3), branch).get_results()]
+
+    client, calls = boto3.client("lambda"), list[str]()
+    client.meta.events.register("before-call.lambda", lambda model, **_: calls.append(model.name))
+
+    @durable_execution(boto3_client=client)
+    def own_client(event, context):
+        context.step(lambda _: 1, name="step")
+        return sorted(set(calls))
 
     return SimpleNamespace(**{name: value for name, value in locals().items() if callable(value)})
 
