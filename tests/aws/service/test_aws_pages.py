@@ -13,7 +13,7 @@ from perf.local_lambda.proxy import Action, Answer, Call, Drop, Forward, forward
 STEPS = 40
 BEFORE = [f"{number}" for number in range(STEPS)]
 AFTER = [f"of {number}" for number in range(3)]
-PAGE = (2_000, 10)  # bytes that an invocation is given, operations that are in a page
+PAGE = (12, 10)  # bytes of payloads that an invocation is given, operations that are in a page
 
 FAULTS: dict[str, Action] = {"none": Forward(), "a 500": Answer(500, "ServiceException"), "a broken one": Drop()}
 
