@@ -66,6 +66,13 @@ def test_the_simulation_draws_the_same_numbers_on_every_executor(example: Load) 
     assert results[0] == results[1]
 
 
+def test_sequences_are_aligned_with_what_they_come_from(run: Callable[..., Any]) -> None:
+    event = {"queries": {"a": "ACGTTA", "b": "GGACC"}, "references": {"one": "TTACGTTAGG", "two": "AGGCCA"}}
+    found = run("lambda_alignment", event)
+    assert found["a"] == {"reference": "one", "score": 12, "end": 8}  # all six bases match
+    assert found["b"] == {"reference": "two", "score": 6, "end": 5}  # four match, at the price of one gap
+
+
 def test_every_frame_is_a_picture(run: Callable[..., Any], tmp_path: Path) -> None:
     event = {"folder": str(tmp_path / "frames"), "frames": 3, "width": 24, "height": 16, "limit": 60}
     assert run("render", event)["files"] == ["0000.png", "0001.png", "0002.png"]

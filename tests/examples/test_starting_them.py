@@ -18,6 +18,7 @@ NOT_JOBS = {"command_line", "demo", "code_clones"}  # the last has a command lin
 SMALL: dict[str, dict[str, Any]] = {
     "etl": {},
     "hyperparameter_search": {"grid": {"C": [1.0], "gamma": [0.001]}, "folds": 2, "samples": 200},
+    "lambda_alignment": {"queries": {"a": "ACGTTA", "b": "GGCC"}, "references": {"one": "TTACGTTAGG", "two": "AGGCCA"}},
     "monte_carlo": {"paths": 2000, "branches": 2},
     "nested": {"limit": 2},
     "racing_solvers": {"number": 10_403},

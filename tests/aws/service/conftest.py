@@ -14,7 +14,8 @@ from perf.local_lambda.proxy import forward
 
 from serverless import SITE, WHY_NOT, shadowed
 
-PATHS = (Path(__file__).parent, Path(__file__).parents[2] / "guide")
+TESTS = Path(__file__).parents[2]
+PATHS = (Path(__file__).parent, TESTS / "guide", TESTS.parent / "examples")
 """Where functions find their modules."""
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from aws_tools import Deployment, wait_for_notes
 
+import durapool
 from serverless import WHY_NOT
 
 
@@ -32,3 +34,12 @@ def test_at_the_deadline_what_runs_is_suspended_and_what_is_recorded_is_kept(
 
 def test_a_client_of_the_users_own_is_the_one_that_is_used(deployed: Deployment) -> None:
     assert deployed.returned("own_client") == ["CheckpointDurableExecution"]
+
+
+def test_the_example_runs_as_a_function_as_it_does_here(deployed: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[3] / "examples")
+    handler = import_module("lambda_alignment").handler
+
+    event = {"queries": {"a": "ACGTTA", "b": "GGACC"}, "references": {"one": "TTACGTTAGG", "two": "AGGCCA"}}
+    here = durapool.run(handler, event, id="here", store="memory")
+    assert deployed.returned("lambda_alignment:handler", event) == here
