@@ -289,6 +289,10 @@ def define(root: str) -> SimpleNamespace:  # a list of handlers
         return context.map(range(3), branch, name="all").get_results()
 
     @durable_execution
+    def foreign_type(event, context):
+        return len(context.step(lambda _: {1, 2}, name="a set", config=once))
+
+    @durable_execution
     def container(event, context):
         def branch(ctx, item, index, inputs):
             large = ctx.step(lambda _: "x" * 200_000, name="large")

@@ -133,3 +133,11 @@ def test_a_function_that_does_not_exist_is_an_invoke_error(deployed: Deployment,
     assert execution.status == "FAILED"
     assert "missing" in str(execution.error) or "not found" in str(execution.error)
     assert not (tmp_path / "notes").exists()
+
+
+def test_a_value_that_json_does_not_hold_is_an_error_that_names_its_type(deployed: Deployment) -> None:
+    execution = deployed.run("foreign_type")
+    assert execution.status == "FAILED"
+    assert execution.error["ErrorType"].endswith("SerDesError")
+    assert "set" in execution.error["ErrorMessage"]
+    assert "serdes" in execution.error["ErrorMessage"].lower()
