@@ -107,9 +107,12 @@ class Environment:
             pass
         self._process.wait()
 
-    def close(self) -> None:
-        """End it as an idle one: the process sees the end of its pipe."""
+    def dismiss(self) -> None:
+        """Let it end as an idle one: the process sees the end of its pipe."""
         self._pipe.close()
+
+    def wait(self) -> None:
+        """Wait for the end of one that is dismissed."""
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -118,12 +121,16 @@ class Environment:
 
 @dataclass
 class Endpoint:
-    """Serves functions by name. `functions` may grow while it runs; `seen` is told each invocation of the service."""
+    """Serves functions by name. `functions` may grow while it runs; `seen` is told each invocation of the service.
+
+    `answered` is set after each; whoever waits for it clears it.
+    """
 
     log: Path
     variables: dict[str, str] = field(default_factory=dict)
     functions: dict[str, Function] = field(default_factory=dict)
     seen: Callable[[str, bytes], object] = ignore
+    answered: threading.Event = field(default_factory=threading.Event)
     _idle: list[Environment] = field(default_factory=list)
     _busy: list[Environment] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -189,7 +196,9 @@ class Endpoint:
         self._server.server_close()
         self._thread.join()
         for environment in self.idle:
-            environment.close()
+            environment.dismiss()
+        for environment in self.idle:
+            environment.wait()
 
 
 def _ended(context: LambdaContext) -> Raised:
@@ -225,6 +234,7 @@ class _Request(BaseHTTPRequestHandler):
                 self._answer(200, payload)
             case Raised(payload):
                 self._answer(200, payload, function_error="Unhandled")
+        self.server.endpoint.answered.set()
 
     def _answer(self, status: int, payload: bytes, error: str = "", function_error: str = "") -> None:
         self.send_response(status)

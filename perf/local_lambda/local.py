@@ -22,6 +22,7 @@ from perf.local_lambda.service import HOST, REGION
 
 MODULE = "aws_durable_execution_sdk_python_testing"
 PATIENCE = 60.0  # seconds for one execution
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.005, 0.2  # seconds between two looks at an execution
 
 
 @dataclass(frozen=True)
@@ -126,16 +127,20 @@ class LocalLambda:
         return Execution(arn, found["Status"], result, found.get("Error") or {})
 
     def wait_until(self, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
-        """Wait for something that functions do.
+        """Wait for something that functions do. Asked often right after an invocation has ended, else seldom.
 
         Raises:
             TimeoutError: they have not done it in time.
         """
-        until = time.monotonic() + patience
+        until, pause = time.monotonic() + patience, SHORTEST_PAUSE
         while not condition():
             if time.monotonic() > until:
                 raise TimeoutError(f"not within {patience} s; the functions' log says\n{self.log[-4000:]}")
-            time.sleep(0.01)
+            if self.endpoint.answered.wait(pause):
+                self.endpoint.answered.clear()
+                pause = SHORTEST_PAUSE
+            else:
+                pause = min(2 * pause, LONGEST_PAUSE)
 
     def run(self, name: str, event: Any = None, patience: float = PATIENCE) -> Execution:
         """Start a function and wait for its end."""
