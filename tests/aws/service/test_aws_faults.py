@@ -69,9 +69,8 @@ def test_a_service_that_stays_away_ends_the_invocation_and_the_next_one_goes_on(
 ) -> None:
     seen: list[str] = []
     deployed.local.endpoint.seen = lambda name, _event: seen.append(name)
-    deployed.local.proxy.rule = lambda call: (
-        Answer(500, "ServiceException") if len(seen) == 1 and call.number >= 1 else Forward()
-    )
+    away: tuple[Action, Action] = (Answer(500, "ServiceException"), Drop())
+    deployed.local.proxy.rule = lambda call: away[call.number % 2] if len(seen) == 1 and call.number >= 1 else Forward()
     execution = deployed.run("many", {**EVENT, "folder": str(tmp_path)})
     assert (execution.status, execution.result) == ("SUCCEEDED", sum(range(BRANCHES))), execution.error
     assert len(seen) == 3  # the one that failed, and those before and after the wait

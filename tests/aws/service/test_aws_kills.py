@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
+import pytest
 from aws_tools import Deployment, wait_for_notes
 from perf.local_lambda.endpoint import Endpoint
 from perf.local_lambda.proxy import Action, Call, Drop, Forward, Lose, Proxy
@@ -19,7 +20,7 @@ KILLS = 3  # AWS's service gives an execution up after five
 
 @dataclass
 class Killer:
-    """A rule that kills the function at a checkpoint, later in each invocation than in the one before.
+    """A rule that kills the function at a checkpoint, by `step` calls later in each invocation than in the one before.
 
     In turn before the service hears of the checkpoint, and when it has recorded it but not answered.
     """
@@ -27,6 +28,7 @@ class Killer:
     endpoint: Endpoint
     proxy: Proxy
     folder: Path
+    step: int
     deaths: int = 0
     calls: int = 0  # in this invocation
     runs: list[Counter[str]] = field(default_factory=list)  # of each recorded step, at each death
@@ -36,7 +38,7 @@ class Killer:
         if self.deaths == KILLS or call.api != "checkpoint":
             return Forward()
         self.calls += 1
-        if self.calls <= self.deaths:
+        if self.calls <= self.step * self.deaths:
             return Forward()
         if self.deaths % 2:
             return Lose(self.kill)
@@ -67,10 +69,14 @@ def succeeded(proxy: Proxy) -> Counter[str]:
     )
 
 
-def test_a_killed_function_goes_on_and_runs_no_recorded_step_again(deployed: Deployment, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "step"), [("sync", 1), ("async", 0)])  # async, there are few calls
+def test_a_killed_function_goes_on_and_runs_no_recorded_step_again(
+    mode: str, step: int, deployed: Deployment, tmp_path: Path
+) -> None:
     local = deployed.local
     local.proxy.passed.clear()
-    local.proxy.rule = killer = Killer(local.endpoint, local.proxy, tmp_path)
+    local.proxy.rule = killer = Killer(local.endpoint, local.proxy, tmp_path, step)
+    deployed = replace(deployed, variables=(("DURAPOOL_CHECKPOINT", mode),))
     execution = deployed.run("many", {"branches": BRANCHES, "steps": STEPS, "folder": str(tmp_path)})
 
     assert execution.status == "SUCCEEDED", f"{execution.error}\n{local.log[-4000:]}"
