@@ -78,7 +78,7 @@ if TYPE_CHECKING:
         WorkerProtocolError,
     )
     from durapool.execution import DurableHandler, InvocationStatus, durable_execution, resume, run
-    from durapool.executors import ProcessExecutor, ThreadExecutor
+    from durapool.executors import DaskExecutor, ProcessExecutor, RayExecutor, ThreadExecutor
     from durapool.invokable import register_function
     from durapool.records import ErrorObject, OperationStatus, OperationSubType, OperationType
     from durapool.results import BatchItem, BatchItemStatus, BatchResult, CompletionReason
@@ -108,7 +108,7 @@ _HOMES = {
         "WorkerLostError WorkerProtocolError"
     ),
     "durapool.execution": "DurableHandler InvocationStatus durable_execution resume run",
-    "durapool.executors": "ProcessExecutor ThreadExecutor",
+    "durapool.executors": "DaskExecutor ProcessExecutor RayExecutor ThreadExecutor",
     "durapool.invokable": "register_function",
     "durapool.records": "ErrorObject OperationStatus OperationSubType OperationType",
     "durapool.results": "BatchItem BatchItemStatus BatchResult CompletionReason",
@@ -135,6 +135,7 @@ __all__ = [
     "ChildContextError",
     "CompletionConfig",
     "CompletionReason",
+    "DaskExecutor",
     "DurableContext",
     "DurableExecutionsError",
     "DurableHandler",
@@ -169,6 +170,7 @@ __all__ = [
     "PickleSerDes",
     "PoolError",
     "ProcessExecutor",
+    "RayExecutor",
     "RetryDecision",
     "RetryPresets",
     "RetryStrategyConfig",

@@ -48,7 +48,9 @@ class Configured:
     source: str
 
 
-EXECUTOR = Option("executor", "thread", "where branches run: thread, process or process:N")
+EXECUTOR = Option(
+    "executor", "thread", "where branches run: thread, process, process:N, dask, dask:ADDRESS, ray or ray:ADDRESS"
+)
 STORE = Option("store", os.path.join(".durapool", "journal.db"), "the file of the journals, or memory")
 CHECKPOINT = Option("checkpoint", "sync", "when a step counts: sync or async")
 PROGRESS = Option("progress", "auto", "what `durapool run` shows: auto, live, lines, json or quiet")

@@ -125,7 +125,7 @@ def durable_execution(
 
     Args:
         func: the function.
-        executor: where its branches run: "thread", "process", "process:8", or an executor object.
+        executor: where its branches run: "thread", "process", "process:8", "dask", "ray", or an executor object.
         default_retry: for steps that have no retry strategy of their own.
         boto3_client: a boto3 Lambda client for invocations by AWS's durable execution service; None for one made from
             the environment. Without effect in `durapool.run`.

@@ -62,7 +62,8 @@ def executor_option(command: F) -> F:
     return click.option(
         "--executor",
         metavar="NAME",
-        help="Where branches run: thread, process or process:N (workers). The code's own choice comes first.",
+        help="Where branches run: thread, process, process:N (workers), dask, dask:ADDRESS, ray or ray:ADDRESS."
+        " The code's own choice comes first.",
     )(command)
 
 

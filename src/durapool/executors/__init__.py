@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from durapool.exceptions import ValidationError
@@ -86,25 +87,153 @@ class ProcessExecutor:
     retry_lost: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in (("workers", self.workers), ("max_branches_per_worker", self.max_branches_per_worker)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ValidationError(f"{name} must be a whole number of at least 1, not {value!r}")
         if self.start_method is not None and self.start_method not in START_METHODS:
             raise ValidationError(f"start_method must be one of {', '.join(START_METHODS)}, not {self.start_method!r}")
-        if self.timeout is not None and (not isinstance(self.timeout, (int, float)) or not self.timeout > 0):
-            raise ValidationError(f"timeout must be above 0 seconds, not {self.timeout!r}")
-        if isinstance(self.retry_lost, bool) or not isinstance(self.retry_lost, int) or self.retry_lost < 0:
-            raise ValidationError(f"retry_lost must be a whole number of at least 0, not {self.retry_lost!r}")
-        if self.initializer is not None and not callable(self.initializer):
-            raise ValidationError(f"initializer must be callable, not {self.initializer!r}")
-        if isinstance(self.preload, str) or not all(isinstance(name, str) for name in self.preload):
-            raise ValidationError(f"preload must be a list of module names, not {self.preload!r}")
-        object.__setattr__(self, "preload", tuple(self.preload))
-        object.__setattr__(self, "memory_limit", parse_size(self.memory_limit))
+        _check_workers(self)
 
 
-ExecutorSpec = str | ThreadExecutor | ProcessExecutor
-"""What ``executor=`` takes: "thread", "process", "process:8" (workers), or an executor object."""
+@dataclass(frozen=True)
+class _Cluster:
+    """What executors on clusters have in common; see `DaskExecutor`."""
+
+    address: Any = None
+    workers: int | None = None
+    resources: Mapping[str, Any] | None = None
+    initializer: Callable[[], Any] | None = None
+    preload: tuple[str, ...] = ()
+    timeout: float | None = None
+    memory_limit: int | str | None = None
+    max_branches_per_worker: int | None = None
+    cancel_running: bool = True
+    retry_lost: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.address, str) and not self.address.strip():
+            raise ValidationError("address must not be empty: leave it out for a cluster on this machine")
+        if self.resources is not None:
+            object.__setattr__(self, "resources", _checked_resources(self.resources))
+        _check_workers(self)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.workers, self.timeout, self.retry_lost))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A connection stays here: what goes to a worker has the address alone."""
+        state = dict(vars(self))
+        if not isinstance(self.address, (str, type(None))):
+            state["address"] = str(self.address)
+        return _rebuilt, (type(self), state)
+
+
+class DaskExecutor(_Cluster):
+    """Branches run in worker processes on a Dask cluster; needs `pip install "durapool[dask]"`.
+
+    Each worker process holds a slot of the cluster (a thread of a Dask worker, and the resources asked for) while it
+    has something to run. All else is as with `ProcessExecutor`: isolation, limits, logs, prints, nested batches.
+
+    Args:
+        address: of the scheduler, such as "tcp://10.0.0.1:8786", or a `distributed.Client`; None to start a cluster on
+            this machine, which ends with this program.
+        workers: at most so many slots at once; None for as many as the cluster has.
+        resources: what each branch needs of the resources that Dask workers were started with, in Dask's words:
+            {"GPU": 1, "MEMORY": 10e9}.
+        initializer: called once in each worker process before its first branch.
+        preload: names of modules that worker processes find imported.
+        timeout: seconds that a branch may run; over it, BranchTimeoutError.
+        memory_limit: bytes, or text such as "2GiB", for a worker process and its descendants; over it,
+            BranchMemoryError.
+        max_branches_per_worker: replace a worker process after so many branches.
+        cancel_running: stop running branches as soon as the batch is decided.
+        retry_lost: how often a branch whose worker process or node was lost runs again elsewhere, from its checkpoints.
+
+    Raises:
+        ValidationError: a value out of range.
+
+    Example:
+        >>> executor = DaskExecutor("tcp://10.0.0.1:8786", workers=100, retry_lost=2)
+        >>> context.map(range(1000), simulate, config=MapConfig(executor=executor)).success_count
+        1000
+    """
+
+
+class RayExecutor(_Cluster):
+    """Branches run in worker processes on a Ray cluster; needs `pip install "durapool[ray]"`.
+
+    Each worker process holds a slot of the cluster (the resources asked for) while it has something to run. All else
+    is as with `ProcessExecutor`: isolation, limits, logs, prints, nested batches.
+
+    Args:
+        address: as `ray.init` takes it: "auto", "ray://10.0.0.1:10001", "10.0.0.1:6379"; None for the cluster that this
+            program is connected to, or else one on this machine, which ends with this program.
+        workers: at most so many slots at once; None for as many as the cluster has.
+        resources: what each branch needs, in Ray's words: {"num_cpus": 1, "num_gpus": 1, "memory": 2e9, "resources":
+            {"licence": 1}}; None for one CPU.
+        initializer: called once in each worker process before its first branch.
+        preload: names of modules that worker processes find imported.
+        timeout: seconds that a branch may run; over it, BranchTimeoutError.
+        memory_limit: bytes, or text such as "2GiB", for a worker process and its descendants; over it,
+            BranchMemoryError.
+        max_branches_per_worker: replace a worker process after so many branches.
+        cancel_running: stop running branches as soon as the batch is decided.
+        retry_lost: how often a branch whose worker process or node was lost runs again elsewhere, from its checkpoints.
+
+    Raises:
+        ValidationError: a value out of range.
+
+    Example:
+        >>> executor = RayExecutor("auto", resources={"num_cpus": 2}, retry_lost=2)
+        >>> context.map(range(1000), simulate, config=MapConfig(executor=executor)).success_count
+        1000
+    """
+
+
+ClusterExecutor = DaskExecutor | RayExecutor
+PooledExecutor = ProcessExecutor | ClusterExecutor
+"""Those whose branches run in worker processes."""
+
+ExecutorSpec = str | ThreadExecutor | PooledExecutor
+"""What ``executor=`` takes: "thread", "process", "process:8" (workers), "dask", "dask:tcp://host:8786" (scheduler),
+"ray", "ray:auto" (as `ray.init` takes it), or an executor object."""
+
+
+def _check_workers(executor: PooledExecutor | _Cluster) -> None:
+    """What all executors with worker processes have in common."""
+    counts = (("workers", executor.workers), ("max_branches_per_worker", executor.max_branches_per_worker))
+    for name, value in counts:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValidationError(f"{name} must be a whole number of at least 1, not {value!r}")
+    timeout, retry_lost, preload = executor.timeout, executor.retry_lost, executor.preload
+    if timeout is not None and (not isinstance(timeout, (int, float)) or not timeout > 0):
+        raise ValidationError(f"timeout must be above 0 seconds, not {timeout!r}")
+    if isinstance(retry_lost, bool) or not isinstance(retry_lost, int) or retry_lost < 0:
+        raise ValidationError(f"retry_lost must be a whole number of at least 0, not {retry_lost!r}")
+    if executor.initializer is not None and not callable(executor.initializer):
+        raise ValidationError(f"initializer must be callable, not {executor.initializer!r}")
+    if isinstance(preload, str) or not all(isinstance(name, str) for name in preload):
+        raise ValidationError(f"preload must be a list of module names, not {preload!r}")
+    object.__setattr__(executor, "preload", tuple(preload))
+    object.__setattr__(executor, "memory_limit", parse_size(executor.memory_limit))
+
+
+def _checked_resources(resources: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy, nested as Ray has it."""
+    if not isinstance(resources, Mapping) or not all(isinstance(name, str) for name in resources):
+        raise ValidationError(f'resources must map names to amounts, such as {{"GPU": 1}}, not {resources!r}')
+    found: dict[str, Any] = {}
+    for name, amount in resources.items():
+        if isinstance(amount, Mapping):
+            found[name] = _checked_resources(amount)
+        elif isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 <= amount < float("inf"):
+            raise ValidationError(f"the amount of resource {name!r} must be a number of at least 0, not {amount!r}")
+        else:
+            found[name] = amount
+    return found
+
+
+def _rebuilt(kind: type[_Cluster], state: dict[str, Any]) -> _Cluster:
+    made = kind.__new__(kind)
+    vars(made).update(state)
+    return made
 
 
 def parse_size(value: int | str | None) -> int | None:
@@ -126,11 +255,11 @@ def parse_size(value: int | str | None) -> int | None:
     return value
 
 
-def parse_executor(spec: ExecutorSpec) -> ThreadExecutor | ProcessExecutor:
+def parse_executor(spec: ExecutorSpec) -> ThreadExecutor | PooledExecutor:
     """The executor object that a spec names.
 
     Raises:
-        ValidationError: not a spec.
+        ValidationError: not a spec, or its extra is not installed.
 
     Example:
         >>> parse_executor("process:8").workers
@@ -145,7 +274,29 @@ def parse_executor(spec: ExecutorSpec) -> ThreadExecutor | ProcessExecutor:
             return ProcessExecutor()
         case str() if spec.startswith("process:") and spec[8:].isdecimal():
             return ProcessExecutor(workers=int(spec[8:]))
+        case DaskExecutor():
+            return _with_extra(spec, "distributed", "dask")
+        case RayExecutor():
+            return _with_extra(spec, "ray", "ray")
+        case "dask":
+            return parse_executor(DaskExecutor())
+        case "ray":
+            return parse_executor(RayExecutor())
+        case str() if spec.startswith("dask:") and spec[5:].strip():
+            return parse_executor(DaskExecutor(spec[5:].strip()))
+        case str() if spec.startswith("ray:") and spec[4:].strip():
+            return parse_executor(RayExecutor(spec[4:].strip()))
         case _:
             raise ValidationError(
-                f'executor must be "thread", "process", "process:N" or an executor object, not {spec!r}'
+                'executor must be "thread", "process", "process:N", "dask", "dask:ADDRESS", "ray", "ray:ADDRESS" or an '
+                f"executor object, not {spec!r}"
             )
+
+
+def _with_extra(executor: ClusterExecutor, module: str, extra: str) -> ClusterExecutor:
+    if find_spec(module) is None:
+        raise ValidationError(
+            f"{type(executor).__name__} needs the package {module}, which is not installed: "
+            f'pip install "durapool[{extra}]"'
+        )
+    return executor

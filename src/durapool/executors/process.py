@@ -1,8 +1,11 @@
-"""The process executor: hands a batch to the pool of its kind and drives the pool until the batch has ended."""
+"""Executors with worker processes, here or on a cluster.
+
+Hands a batch to the pool of its kind and drives the pool until the batch has ended.
+"""
 
 from __future__ import annotations
 
-from durapool.executors import ProcessExecutor
+from durapool.executors import PooledExecutor
 from durapool.executors.base import BatchOutcome, BatchPlan
 from durapool.executors.open_batch import OpenBatch
 from durapool.pool import registry
@@ -14,9 +17,9 @@ from durapool.scope import Scope
 
 
 class ProcessBatches:
-    """Runs batches on the pool of one kind of process executor."""
+    """Runs batches on the pool of one kind of executor."""
 
-    def __init__(self, config: ProcessExecutor, used: set[registry.RunningPool]) -> None:
+    def __init__(self, config: PooledExecutor, used: set[registry.RunningPool]) -> None:
         self._config = config
         self._used = used
 

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from durapool.executors import ExecutorSpec, ProcessExecutor, ThreadExecutor, parse_executor
+from durapool.executors import ExecutorSpec, ThreadExecutor, parse_executor
 from durapool.executors.thread import Crew, ThreadBatches
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ class Executors:
         match parse_executor(spec):
             case ThreadExecutor() as config:
                 return ThreadBatches(config, self._stragglers, self._crews)
-            case ProcessExecutor() as config:
+            case pooled:
                 from durapool.executors.process import ProcessBatches  # heavy, and not needed for threads
 
-                return ProcessBatches(config, self._pools)
+                return ProcessBatches(pooled, self._pools)
 
     def interrupt(self) -> None:
         """End the batches that are open: whoever waits for one gets OrphanedBranch. From any other thread."""

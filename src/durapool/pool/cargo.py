@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from durapool.exceptions import SerDesError
-from durapool.executors import ProcessExecutor
+from durapool.executors import PooledExecutor
 from durapool.executors.base import BatchPlan
 from durapool.functions import plain_parts
 from durapool.pickling import APART, PROTOCOL, Pickled, dump_function, dump_function_apart
@@ -36,7 +36,7 @@ class Limits:
     retry_lost: int = 0
 
     @classmethod
-    def of(cls, executor: ProcessExecutor) -> Limits:
+    def of(cls, executor: PooledExecutor) -> Limits:
         """Those of an executor."""
         memory = executor.memory_limit
         assert not isinstance(memory, str), "the executor has parsed it"
@@ -170,7 +170,7 @@ def _part(part: bytes | str) -> bytes:
     return part
 
 
-def unpack_plan(body: Any, executor: ProcessExecutor) -> tuple[BatchPlan, ShippedCargo, Limits]:
+def unpack_plan(body: Any, executor: PooledExecutor) -> tuple[BatchPlan, ShippedCargo, Limits]:
     """The inverse of `worker.nested.describe`. The plan's functions and inputs stay empty: they are in the cargo.
 
     Raises:

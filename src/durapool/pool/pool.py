@@ -25,7 +25,7 @@ from typing import Any
 
 from durapool.errors import error_of
 from durapool.exceptions import OrphanedBranch
-from durapool.executors import ProcessExecutor
+from durapool.executors import PooledExecutor, ProcessExecutor
 from durapool.executors.base import BranchOutcome, Failed
 from durapool.executors.open_batch import OpenBatch
 from durapool.pausing import pauses
@@ -49,14 +49,14 @@ LONGEST_WAIT = 3600.0  # seconds; epoll takes no more than 24 days at once
 class Pool:
     """One pool of worker processes."""
 
-    def __init__(self, executor: ProcessExecutor) -> None:
+    def __init__(self, executor: PooledExecutor) -> None:
         self.executor = executor
         self.size = executor.workers or usable_cpus()
-        method = executor.start_method or default_start_method()
+        method = executor.start_method if isinstance(executor, ProcessExecutor) else None
         initializer = executor.initializer
         self._selector = selectors.DefaultSelector()
         self._workforce = Workforce(
-            lambda: SupervisorLink(method, self.size, executor.preload),
+            lambda: SupervisorLink(method or default_start_method(), self.size, executor.preload),
             self._selector,
             None if initializer is None else dump_function(initializer, "the initializer"),
         )

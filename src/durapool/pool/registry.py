@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 
 from durapool.exceptions import OrphanedBranch
-from durapool.executors import ProcessExecutor
+from durapool.executors import PooledExecutor, ProcessExecutor
 from durapool.pool.drive import Driver
 from durapool.pool.pool import Pool
 
@@ -82,19 +82,21 @@ _pools: dict[tuple[object, ...], RunningPool] = {}
 _closer: threading.Thread | None = None
 
 
-def acquire(executor: ProcessExecutor) -> RunningPool:
+def _key(executor: PooledExecutor) -> tuple[object, ...]:
+    """What batches must have in common to share a pool."""
+    shared = (executor.workers, executor.initializer, executor.preload, executor.max_branches_per_worker)
+    if isinstance(executor, ProcessExecutor):
+        return ("process", executor.start_method, *shared)
+    return (type(executor), executor.address, repr(executor.resources), *shared)
+
+
+def acquire(executor: PooledExecutor) -> RunningPool:
     """The pool of this executor, started if need be. Give it back with `release`.
 
     Raises:
         PoolError: it cannot be started.
     """
-    key = (
-        executor.workers,
-        executor.start_method,
-        executor.initializer,
-        executor.preload,
-        executor.max_branches_per_worker,
-    )
+    key = _key(executor)
     with _lock:
         running = _pools.get(key)
         crowded = []

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from durapool.exceptions import ExecutionError, SerDesError
-from durapool.executors import ExecutorSpec, ProcessExecutor, ThreadExecutor, parse_executor
+from durapool.executors import ExecutorSpec, PooledExecutor, ThreadExecutor, parse_executor
 from durapool.executors.base import BatchOutcome, BatchPlan, Decided, Executor, ItemRecord, Suspended
 from durapool.pickling import dump_function
 from durapool.pool.wire import Kind, unpack_error, unpack_payload
@@ -31,13 +31,13 @@ class NestedExecutors:
         self._journal = journal
 
     def executor_for(self, spec: ExecutorSpec) -> Executor:
-        """Threads run in this worker; processes are the pool's."""
+        """Threads run in this worker; processes, here or on a cluster, are the pool's."""
         match parse_executor(spec):
             case ThreadExecutor() as config:
                 from durapool.executors.thread import ThreadBatches  # rarely wanted here, and it brings the coordinator
 
                 return ThreadBatches(config, [])
-            case ProcessExecutor():
+            case _:
                 return self
 
     def run(self, plan: BatchPlan, scope: Scope) -> BatchOutcome:
@@ -62,7 +62,7 @@ def describe(plan: BatchPlan, scope: Scope) -> dict[str, Any]:
     completion = plan.completion
     settings = replace(scope.settings, executor=plan.executor)
     executor = parse_executor(plan.executor)
-    assert isinstance(executor, ProcessExecutor)
+    assert isinstance(executor, PooledExecutor)
     return {
         "operation_id": plan.operation_id,
         "sub_type": plan.sub_type,
