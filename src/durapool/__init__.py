@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         CallbackSubmitterError,
         CallbackTimeoutError,
         ChildContextError,
+        ClusterError,
         DurableExecutionsError,
         DurableOperationError,
         ExecutionAlreadyRunningError,
@@ -100,7 +101,7 @@ _HOMES = {
     ),
     "durapool.exceptions": (
         "BranchMemoryError BranchTimeoutError CallbackError CallbackExternalError CallbackSubmitterError "
-        "CallbackTimeoutError ChildContextError DurableExecutionsError DurableOperationError "
+        "CallbackTimeoutError ChildContextError ClusterError DurableExecutionsError DurableOperationError "
         "ExecutionAlreadyRunningError ExecutionConflictError ExecutionError ExecutionFailedError "
         "ExecutionNotFoundError ExecutionStoppedError HandlerImportError InvalidStateError InvocationError InvokeError "
         "NonDeterministicExecutionError PoolError SerDesError StepError StepInterruptedError StoreError "
@@ -133,6 +134,7 @@ __all__ = [
     "CallbackTimeoutError",
     "ChildConfig",
     "ChildContextError",
+    "ClusterError",
     "CompletionConfig",
     "CompletionReason",
     "DaskExecutor",

@@ -166,6 +166,14 @@ class Coordinator:
         return self._policy.total - self._succeeded - self._failed - self._unfinished
 
     @property
+    def startable(self) -> int:
+        """How many branches `next` would give one after the other; after a loss it may say one too many."""
+        if self._decision is not None:
+            return 0
+        pending = self._policy.total - self._succeeded - self._failed - self._unfinished
+        return len(self._ready) + max(0, min(self._room - self._in_flight, pending + len(self._recorded)))
+
+    @property
     def unfinished(self) -> list[int]:
         """The branches that have started and not ended, in index order: what the result reports as STARTED."""
         return [index for index, state in enumerate(self._states) if state in _UNFINISHED]

@@ -164,6 +164,13 @@ class PoolError(DurableExecutionsError):
     """The process pool could not be started or has lost its supervisor for good."""
 
 
+class ClusterError(PoolError):
+    """A cluster cannot be reached, cannot run branches, or is gone.
+
+    What was recorded is kept: run the same id again, on this executor or on another one.
+    """
+
+
 class StoreError(DurableExecutionsError):
     """The store cannot be read or written. What was acknowledged before is kept."""
 
@@ -252,6 +259,14 @@ class StoreFailure(Signal):
     """Carries a StoreError through user code; `durapool.run` raises the StoreError."""
 
     def __init__(self, error: StoreError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class ClusterFailure(Signal):
+    """Carries a ClusterError through user code; `durapool.run` raises the ClusterError."""
+
+    def __init__(self, error: ClusterError) -> None:
         super().__init__(str(error))
         self.error = error
 

@@ -19,6 +19,7 @@ from durapool.clock import Clock, SystemClock
 from durapool.context import DurableContext
 from durapool.errors import error_of, exception_of
 from durapool.exceptions import (
+    ClusterFailure,
     ExecutionConflictError,
     ExecutionNotFoundError,
     StoreFailure,
@@ -136,6 +137,7 @@ class Invocations:
             ExecutionNotFoundError: without an event, and the id is unknown.
             ExecutionAlreadyRunningError: somebody else holds the execution.
             StoreError: the store failed.
+            ClusterError: the cluster that branches run on cannot be used, or is gone.
             BaseException: what the handler crashed with.
         """
         execution_id = self._settings.execution_id
@@ -144,7 +146,7 @@ class Invocations:
             self._journal = journal = Journal.open(self._store, execution_id, self._clock, mode)
             try:
                 return self._begin(journal) or self._loop(journal)
-            except StoreFailure as failure:
+            except (StoreFailure, ClusterFailure) as failure:
                 raise failure.error from failure.__cause__
             finally:
                 journal.close()

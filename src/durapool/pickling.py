@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import pickle
 import sys
 import types
@@ -21,6 +22,7 @@ import cloudpickle
 import cloudpickle.cloudpickle as cloudpickle_internals
 
 from durapool.exceptions import SerDesError
+from durapool.executors import PooledExecutor, ProcessExecutor
 from durapool.functions import marshalled, read_marshal
 from durapool.values import dataclass
 
@@ -44,24 +46,29 @@ class Pickled:
         return sum(map(len, self.stream)) + sum(buffer.nbytes for buffer in self.buffers)
 
 
-def dump_function(function: Any, what: str) -> bytes:
+def dump_function(function: Any, what: str, pickler: type[FunctionPickler] | None = None) -> bytes:
     """A function, or another object that goes to a worker, with all that it captures.
+
+    Args:
+        function: the object.
+        what: what errors call it.
+        pickler: None for workers on this machine.
 
     Raises:
         SerDesError: something captured cannot be pickled; the message names variable, type and function.
     """
     buffer = io.BytesIO()
     try:
-        FunctionPickler(buffer, protocol=PROTOCOL).dump(function)
+        (pickler or FunctionPickler)(buffer, protocol=PROTOCOL).dump(function)
     except Exception as error:
         raise SerDesError(f"{what} cannot be sent to a worker: {_blame_safely(function) or error}") from error
     return buffer.getvalue()
 
 
-def dump_function_apart(function: Any, what: str) -> Pickled:
+def dump_function_apart(function: Any, what: str, pickler: type[FunctionPickler] | None = None) -> Pickled:
     """As `dump_function`, with the large buffers of arrays beside the pickle."""
     try:
-        return _dump_apart(FunctionPickler, function)
+        return _dump_apart(pickler or FunctionPickler, function)
     except Exception as error:
         raise SerDesError(f"{what} cannot be sent to a worker: {_blame_safely(function) or error}") from error
 
@@ -101,11 +108,50 @@ class FunctionPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         if isinstance(obj, types.FunctionType):
             if obj in _HELPERS:
                 return NotImplemented
-            if not is_importable(obj.__module__):
+            if not self.finds(obj.__module__):
                 return self._dynamic_function_reduce(obj)
-        elif isinstance(obj, type) and not is_importable(obj.__module__):
+        elif isinstance(obj, type) and not self.finds(obj.__module__):
             return cloudpickle_internals._dynamic_class_reduce(obj)
         return super().reducer_override(obj)
+
+    @staticmethod
+    def finds(module_name: str | None) -> bool:
+        """Whether the worker will import the same module, so that what is of it goes by reference."""
+        return is_importable(module_name)
+
+
+class TravellingPickler(FunctionPickler):
+    """For workers on other machines, which have what is installed here, but not the program's own modules."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.ModuleType) and not self.finds(obj.__name__):
+            # made first and filled then: its functions may refer to it
+            state = {name: value for name, value in vars(obj).items() if name not in _OF_IMPORT}
+            return types.ModuleType, (obj.__name__,), state
+        return super().reducer_override(obj)
+
+    @staticmethod
+    def finds(module_name: str | None) -> bool:
+        """See `FunctionPickler.finds`. Whether the module is part of Python or of an installed package."""
+        return is_importable(module_name) and _is_installed(module_name or "")
+
+
+def pickler_for(executor: PooledExecutor) -> type[FunctionPickler]:
+    """How functions travel."""
+    return FunctionPickler if isinstance(executor, ProcessExecutor) else TravellingPickler
+
+
+_OF_IMPORT = frozenset({"__builtins__", "__cached__", "__loader__", "__spec__"})  # of a module: the import system's
+_SITES = frozenset({"site-packages", "dist-packages"})
+
+
+def _is_installed(module_name: str) -> bool:
+    top = module_name.partition(".")[0]
+    if top in sys.stdlib_module_names or top == "durapool":
+        return True
+    spec = getattr(sys.modules.get(module_name), "__spec__", None)
+    places = [] if spec is None else [spec.origin or "", *(spec.submodule_search_locations or ())]
+    return any(_SITES.intersection(place.split(os.sep)) for place in places)
 
 
 _HELPERS = frozenset(

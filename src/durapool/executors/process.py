@@ -5,13 +5,15 @@ Hands a batch to the pool of its kind and drives the pool until the batch has en
 
 from __future__ import annotations
 
+from durapool.exceptions import ClusterError, ClusterFailure
 from durapool.executors import PooledExecutor
 from durapool.executors.base import BatchOutcome, BatchPlan
 from durapool.executors.open_batch import OpenBatch
+from durapool.pickling import pickler_for
 from durapool.pool import registry
 from durapool.pool.batches import LOCAL, SERVICE, PoolBatch
 from durapool.pool.cargo import Limits, LocalCargo
-from durapool.pool.surroundings import surroundings
+from durapool.pool.places import surroundings_for
 from durapool.progress.observer import watched
 from durapool.scope import Scope
 
@@ -25,16 +27,22 @@ class ProcessBatches:
 
     def run(self, plan: BatchPlan, scope: Scope) -> BatchOutcome:
         """See `Executor.run`."""
+        try:
+            return self._run(plan, scope)
+        except ClusterError as error:
+            raise ClusterFailure(error) from error.__cause__  # no failure of the handler: it can be resumed
+
+    def _run(self, plan: BatchPlan, scope: Scope) -> BatchOutcome:
         running = registry.acquire(self._config)  # a new pool starts up while this thread serialises
         self._used.add(running)
         try:
-            cargo = LocalCargo(plan, scope)
+            cargo = LocalCargo(plan, scope, pickler_for(self._config))
             batch = PoolBatch(
                 OpenBatch(plan, scope.journal),
                 cargo,
                 Limits.of(self._config),
                 scope.settings.checkpoint,
-                surroundings(running.pool.size),
+                surroundings_for(self._config, running.pool.size),
                 scope.settings.execution_id,
                 blobs=scope.blobs,  # type: ignore[arg-type]  # in the parent it is the store's
                 invocation=self._used,

@@ -13,6 +13,7 @@ from durapool.config import ChildConfig
 from durapool.errors import error_of, raise_from
 from durapool.exceptions import (
     ChildContextError,
+    ClusterFailure,
     ExecutionError,
     NonDeterministicExecutionError,
     OrphanedBranch,
@@ -148,7 +149,7 @@ def run_branch(
         return run_in(scope, _branch, function, ref, scope, item_serdes)  # type: ignore[no-any-return]
     except SuspendExecution as signal:
         return Suspended(signal.waiting_on)
-    except (OrphanedBranch, StoreFailure):
+    except (OrphanedBranch, StoreFailure, ClusterFailure):
         raise
     except ExecutionError as error:
         return Crashed(error)  # the execution cannot go on; recorded as a failure it could never be mended

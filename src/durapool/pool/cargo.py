@@ -17,7 +17,7 @@ from durapool.exceptions import SerDesError
 from durapool.executors import PooledExecutor
 from durapool.executors.base import BatchPlan
 from durapool.functions import plain_parts
-from durapool.pickling import APART, PROTOCOL, Pickled, dump_function, dump_function_apart
+from durapool.pickling import APART, PROTOCOL, FunctionPickler, Pickled, dump_function, dump_function_apart
 from durapool.pool.transfer import Crates, Part
 from durapool.pool.wire import WireError
 from durapool.records import OperationSubType
@@ -76,14 +76,15 @@ class LocalCargo:
         SerDesError: something cannot be pickled; the message names it.
     """
 
-    def __init__(self, plan: BatchPlan, scope: Scope) -> None:
+    def __init__(self, plan: BatchPlan, scope: Scope, pickler: type[FunctionPickler] = FunctionPickler) -> None:
         self._plan = plan
+        self._pickler = pickler
         self._crates = Crates()
         settings = replace(scope.settings, executor=plan.executor)
         what = f"the configuration of {plan.name or plan.sub_type}"
-        self.settings = dump_function((settings, plan.item_serdes), what)
+        self.settings = dump_function((settings, plan.item_serdes), what, pickler)
         what = f"the function of {_named(plan)}"
-        self.shared = None if plan.shared is None else _packed(self._crates.pack_for_all, plan.shared, what)
+        self.shared = None if plan.shared is None else self._packed(self._crates.pack_for_all, plan.shared, what)
         self._items: list[Part | str] | None = None
 
     def function(self, index: int) -> Part | None:
@@ -95,7 +96,7 @@ class LocalCargo:
         plain = plain_parts(function)
         if plain is not None:
             return plain
-        return _packed(self._crates.pack, function, f"branch {index} ({plan.branch_name(index)})")
+        return self._packed(self._crates.pack, function, f"branch {index} ({plan.branch_name(index)})")
 
     def item(self, index: int) -> Part | None:
         """See `Cargo.item`."""
@@ -118,20 +119,19 @@ class LocalCargo:
             raise SerDesError(f"the inputs of {_named(self._plan)} have no item {index}: {error!r}") from error
         if type(item) in _SIMPLE and sys.getsizeof(item) < APART:
             return pickle.dumps(item, PROTOCOL)
-        return _packed(pack, item, f"item {index} of {_named(self._plan)}")
+        return self._packed(pack, item, f"item {index} of {_named(self._plan)}")
+
+    def _packed(self, pack: Callable[[Pickled], Part], part: Any, what: str) -> Part:
+        """Pickled, with what is large in crates; whole where no segment can be had for them."""
+        pickled = dump_function_apart(part, what, self._pickler)
+        try:
+            return pack(pickled)
+        except OSError:
+            return dump_function(part, what, self._pickler)
 
 
 def _named(plan: BatchPlan) -> str:
     return plan.name or "the map"
-
-
-def _packed(pack: Callable[[Pickled], Part], part: Any, what: str) -> Part:
-    """Pickled, with what is large in crates; whole where no segment can be had for them."""
-    pickled = dump_function_apart(part, what)
-    try:
-        return pack(pickled)
-    except OSError:
-        return dump_function(part, what)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,28 +33,22 @@ STUCK = 2  # times the longest brisk branch: a line whose first one has taken so
 class Dispatcher:
     """Gives branches to workers, and takes them back."""
 
-    def __init__(self, workforce: Workforce, size: int, most_branches: int | None) -> None:
+    def __init__(self, workforce: Workforce, most_branches: int | None) -> None:
         self._workforce = workforce
-        self._size = size
         self._most_branches = most_branches  # that a worker runs before it is replaced
         self._numbers = itertools.count(1)
         self.again = False  # the loop has more to do, without waiting for anybody
 
-    def has_place(self) -> bool:
-        """Whether one more worker may run."""
-        taken = 0
-        for worker in self._workforce:
-            if worker.runs:
-                taken += not worker.runs[0].nested  # else its place is lent
-            else:
-                taken += worker.stale > 0
-        return taken < self._size
+    @property
+    def _size(self) -> int:
+        return self._workforce.link.size
 
-    def start_one(self, batches: Sequence[PoolBatch]) -> bool:
+    def start_one(self, batches: Sequence[PoolBatch], site: int) -> bool:
         """Start one branch on a worker of its own; False where there is none to start, or no worker to be had.
 
         Args:
             batches: those that are open, deepest first.
+            site: where there is a place.
         """
         lent = [run.batch.depth for worker in self._workforce if (run := worker.run) is not None and run.lent]
         for batch in batches:
@@ -64,15 +58,15 @@ class Dispatcher:
             if index is None and self._recall(batch):
                 index = batch.open.next()
             if index is not None:
-                return self._start(batch, index)
+                return self._start(batch, index, site)
         return False
 
-    def _start(self, batch: PoolBatch, index: int) -> bool:
+    def _start(self, batch: PoolBatch, index: int, site: int) -> bool:
         parts = self._parts(batch, index)
         if parts is None:
             return True
         try:
-            worker = self._workforce.take()
+            worker = self._workforce.take(site)
         except SupervisorGoneError:  # the next turn hears of it, and starts another one
             batch.open.lost(index)
             self.again = True
@@ -83,6 +77,8 @@ class Dispatcher:
 
     def send_ahead(self, batches: Sequence[PoolBatch]) -> None:
         """Lengthen the lines of workers that run brisk branches; of the deepest batches only, others wait for them."""
+        if not self._workforce.link.sends_ahead:
+            return
         depth = batches[0].depth
         now = time.monotonic()
         for worker in self._workforce:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Protocol
 
-from durapool.exceptions import OrphanedBranch, PoolError
+from durapool.exceptions import ClusterError, OrphanedBranch, PoolError
 
 
 class Waiter(Protocol):
@@ -50,12 +50,14 @@ class Driver:
         self._waiting: list[threading.Event] = []
         self._pausing = 0  # threads that want the loop to stand still
         self.poisoned = False
+        self._reason: ClusterError | None = None  # for which it was, where that concerns all who wait
 
     def drive(self, waiter: Waiter) -> None:
         """Return when `waiter` is finished; turn the loop meanwhile, or leave it to another thread.
 
         Raises:
             OrphanedBranch: a turn of another thread was interrupted, and the loop with it.
+            ClusterError: the cluster is gone.
             PoolError: called out of a turn, such as by a signal handler that has interrupted one.
         """
         try:
@@ -92,14 +94,17 @@ class Driver:
         try:
             while not waiter.finished and not self._pausing:
                 self._loop.turn()
-        except BaseException:
+        except BaseException as reason:
             self.poisoned = True
+            self._reason = reason if isinstance(reason, ClusterError) else None
             raise
         finally:
             self._leave()
 
     def _take_wheel(self, signal: threading.Event, pausing: bool) -> bool:
         with self._lock:
+            if self.poisoned and self._reason is not None:
+                raise ClusterError(str(self._reason))
             if self.poisoned:
                 raise OrphanedBranch("the process pool was interrupted")
             if self._driver == get_ident():

@@ -32,7 +32,7 @@ def lost_error(loss: Loss, branch: str, memory_limit: int | None) -> DurableExec
         return WorkerProtocolError(
             f"{branch}: its worker was discarded, it sent what no worker may send: {loss.problem}"
         )
-    text = f"{branch} lost its worker process: {describe(loss.status)}"
+    text = f"{branch} lost its worker process{_where(loss)}"
     if loss.peak:
         text += f"; its memory had reached {loss.peak / 2**20:.0f} MiB"
     if loss.tail:
@@ -42,10 +42,15 @@ def lost_error(loss: Loss, branch: str, memory_limit: int | None) -> DurableExec
     return WorkerLostError(text)
 
 
-def describe(status: int | None) -> str:
+def _where(loss: Loss) -> str:
+    if loss.status is None:
+        return f": {loss.where}" if loss.where else ": the pool's supervisor ended, and the worker with it"
+    where = f" {loss.where}" if loss.where else ""
+    return f"{where}: {describe(loss.status)}"
+
+
+def describe(status: int) -> str:
     """A wait status in words."""
-    if status is None:
-        return "the pool's supervisor ended, and the worker with it"
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         try:

@@ -25,18 +25,17 @@ from typing import Any
 
 from durapool.errors import error_of
 from durapool.exceptions import OrphanedBranch
-from durapool.executors import PooledExecutor, ProcessExecutor
+from durapool.executors import PooledExecutor
 from durapool.executors.base import BranchOutcome, Failed
 from durapool.executors.open_batch import OpenBatch
 from durapool.pausing import pauses
-from durapool.pickling import dump_function
+from durapool.pickling import dump_function, pickler_for
 from durapool.pool.batches import COMPANY, LOCAL, ActiveRun, PoolBatch, nested_batch, overdue, pack_outcome, waits
 from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import HeldLosses, lost_error, timeout_error
-from durapool.pool.machine import default_start_method, usable_cpus
 from durapool.pool.messages import OF_WORKERS, acknowledge, outcome_of, stage_updates, take_of_worker
-from durapool.pool.supervisor import SupervisorLink
+from durapool.pool.places import connector
 from durapool.pool.transfer import give_file, shipped
 from durapool.pool.wire import Kind, WireError, unpack_usage
 from durapool.pool.workers import Worker
@@ -51,17 +50,15 @@ class Pool:
 
     def __init__(self, executor: PooledExecutor) -> None:
         self.executor = executor
-        self.size = executor.workers or usable_cpus()
-        method = executor.start_method if isinstance(executor, ProcessExecutor) else None
         initializer = executor.initializer
         self._selector = selectors.DefaultSelector()
         self._workforce = Workforce(
-            lambda: SupervisorLink(method or default_start_method(), self.size, executor.preload),
+            connector(executor),
             self._selector,
-            None if initializer is None else dump_function(initializer, "the initializer"),
+            None if initializer is None else dump_function(initializer, "the initializer", pickler_for(executor)),
         )
         self._workforce.listen(self)
-        self._dispatcher = Dispatcher(self._workforce, self.size, executor.max_branches_per_worker)
+        self._dispatcher = Dispatcher(self._workforce, executor.max_branches_per_worker)
         self.workers = self._workforce  # for progress to look at, from any thread
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
@@ -77,6 +74,12 @@ class Pool:
         self._acks: dict[Worker, ActiveRun] = {}
         self._held = HeldLosses()
         self._again = False  # something was staged after the commit: turn once more without waiting
+        self._patient: float | None = None  # seconds until the link wants to be adjusted again
+
+    @property
+    def size(self) -> int:
+        """How many workers may run together, now."""
+        return self._workforce.link.size
 
     # what other threads call
 
@@ -171,6 +174,8 @@ class Pool:
             self._again = self._dispatcher.again = False
             return 0
         timed = [*waits(self._batches), *self._held.waits()]
+        if self._patient is not None:
+            timed.append(self._patient)
         return max(0.0, min(*timed, LONGEST_WAIT)) if timed else None
 
     def _stop_overdue(self) -> None:
@@ -285,13 +290,56 @@ class Pool:
             self._take_back_all(batch)
 
     def _dispatch(self) -> None:
-        while self._dispatcher.has_place():
-            if self._returning:
-                self._give_back(*self._returning.popleft())
-            elif not self._batches or not self._dispatcher.start_one(self._batches):
-                return
-        if self._batches and not self._returning:
+        if self._fill_places() and self._batches and not self._returning:
             self._dispatcher.send_ahead(self._batches)
+        self._adjust()
+
+    def _fill_places(self) -> bool:
+        """Whether all places are taken now."""
+        while sites := self._workforce.free_sites():
+            returning = self._take_returning(sites)
+            if returning is not None:
+                self._give_back(*returning)
+            elif not self._batches or not self._dispatcher.start_one(self._batches, sites[0]):
+                return False
+        return True
+
+    def _take_returning(self, sites: list[int]) -> tuple[ActiveRun, int, list[Any]] | None:
+        """A run whose nested batch has ended, and that can go on where it is, or is there no more."""
+        for returning in self._returning:
+            worker = returning[0].worker
+            if worker.site in sites or worker.run is not returning[0]:
+                self._returning.remove(returning)
+                return returning
+        return None
+
+    def _adjust(self) -> None:
+        """Let the link know how many places are of use."""
+        if self._workforce.link.sends_ahead:
+            return  # this machine stays as it is
+        startable = sum(batch.open.coordinator.startable for batch in self._batches)
+        running = [worker for worker in self._workforce if worker.runs or worker.stale]
+        wanted = startable + len(self._returning) + sum(worker.busy for worker in running)
+        self._patient = self._workforce.link.adjust(wanted, {worker.site for worker in running})
+
+    def let_go(self) -> None:
+        """Nobody has anything to run: free what the cluster has lent us. Only while nobody turns the loop.
+
+        Raises:
+            ClusterError: the cluster is gone.
+        """
+        if not self._batches and not self._inbox:
+            self._workforce.look()
+            self._adjust()
+
+    def beat(self) -> None:
+        """Let the nodes of a cluster know that this process lives. From any thread."""
+        self._workforce.link.beat()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the cluster is gone, so that another pool is needed."""
+        return self._workforce.link.is_gone
 
     def _give_back(self, run: ActiveRun, number: int, outcome: list[Any]) -> None:
         run.resume(number)

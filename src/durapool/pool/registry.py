@@ -8,12 +8,14 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from durapool.exceptions import OrphanedBranch
+from durapool.exceptions import ClusterError, OrphanedBranch
 from durapool.executors import PooledExecutor, ProcessExecutor
 from durapool.pool.drive import Driver
 from durapool.pool.pool import Pool
 
+BEAT_SECONDS = 5.0  # between two words to the nodes of a cluster, which wait for a minute
 IDLE_SECONDS = 60.0  # a pool that nobody has used for so long is closed
+KEEP_SECONDS = 0.5  # between two looks at whether a cluster's slots are still of use
 LOOK_SECONDS = 0.005  # between two looks at branches that an invocation waits for
 MOST_IDLE = 4  # pools that are kept warm; an initializer that is made anew for each call makes a pool each
 
@@ -26,20 +28,36 @@ class RunningPool:
     driver: Driver = field(init=False)
     users: int = 0
     last_used: float = 0.0
-    _closed: bool = False
+    _closed: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self.driver = Driver(self.pool)
 
+    def keep_in_background(self) -> None:
+        """Tell the nodes of a cluster that we live, and free its slots while there is nothing to run."""
+        threading.Thread(target=self._keep, name="durapool-keeper", daemon=True).start()
+
+    def _keep(self) -> None:
+        due = 0.0
+        while not self._closed.wait(KEEP_SECONDS):
+            if time.monotonic() >= due:
+                self.pool.beat()
+                due = time.monotonic() + BEAT_SECONDS
+            if self.users == 0:
+                try:
+                    self.driver.while_paused(self.pool.let_go)
+                except ClusterError:
+                    remove(self)
+
     def close(self) -> None:
         """End the pool; whoever waits for it gets OrphanedBranch."""
         self.driver.while_paused(self._close_paused)
-        if not self._closed:  # poisoned: nobody turns the loop any more
+        if not self._closed.is_set():  # poisoned: nobody turns the loop any more
             self._close_paused()
 
     def _close_paused(self) -> None:
-        if not self._closed:
-            self._closed = True
+        if not self._closed.is_set():
+            self._closed.set()
             self.pool.close()
             self.driver.poisoned = True
 
@@ -100,9 +118,14 @@ def acquire(executor: PooledExecutor) -> RunningPool:
     with _lock:
         running = _pools.get(key)
         crowded = []
+        if running is not None and running.pool.is_gone:
+            crowded.append(_pools.pop(key))
+            running = None
         if running is None:
             running = _pools[key] = RunningPool(Pool(executor))
-            crowded = _take_idle(MOST_IDLE)
+            crowded += _take_idle(MOST_IDLE)
+            if not isinstance(executor, ProcessExecutor):
+                running.keep_in_background()
         running.users += 1
     for other in crowded:
         other.close()

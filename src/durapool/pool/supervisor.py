@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from durapool.exceptions import PoolError
 from durapool.pool.machine import worker_environment
@@ -27,16 +28,62 @@ GRACE = 5.0  # seconds that the supervisor has to leave after its control socket
 
 @dataclass(frozen=True, slots=True)
 class WorkerExit:
-    """A worker has ended. `status` as of wait(2); `peak` RSS and `excess` (0: within its limit) in bytes."""
+    """A worker has ended.
+
+    `status` as of wait(2), None where it is not known, and `where` says what happened; `peak` RSS and `excess` (0:
+    within its limit) in bytes; `where` names the node, for a worker on another machine.
+    """
 
     worker: int
-    status: int
+    status: int | None
     peak: int
     excess: int
+    where: str = ""
 
 
 class SupervisorGoneError(PoolError):
     """The supervisor has just died; whoever listens to its socket hears of it."""
+
+
+class Link(Protocol):
+    """What a pool needs of whoever starts its workers; `SupervisorLink` says what the methods do."""
+
+    sends_ahead: bool  # whether a worker may be sent branches that it has not begun, and be relieved of them
+
+    @property
+    def places(self) -> Mapping[int, int]:
+        """The sites that there are now, by number, and how many workers may run at each."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many workers may run together, at least 1."""
+        ...
+
+    def adjust(self, wanted: int, busy: set[int]) -> float | None:
+        """So many workers could run, and these sites have something to do: let the others go, or find more.
+
+        Seconds until this wants to be called again; None for not before something happens.
+        """
+        ...
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it can never start a worker again."""
+        ...
+
+    def beat(self) -> None:
+        """Let whoever works elsewhere know that this process lives. From any thread."""
+        ...
+
+    def fileno(self) -> int: ...
+    def fork_worker(self, worker: int, claims: int, site: int) -> tuple[socket.socket, int, int]: ...
+    def kill(self, worker: int, grace: float = 0.0, first: int = signal.SIGTERM) -> None: ...
+    def watch(self, worker: int, limit: int) -> None: ...
+    def receive(self) -> list[WorkerExit] | None: ...
+    def end_groups(self) -> None: ...
+    def abandon(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class SupervisorLink:
@@ -48,6 +95,10 @@ class SupervisorLink:
 
     def __init__(self, start_method: str, workers: int, preload: tuple[str, ...]) -> None:
         hold_standard_descriptors()
+        self.sends_ahead = True
+        self.is_gone = False
+        self.size = workers
+        self.places = {0: workers}  # one site: this machine
         self._control, theirs = socket.socketpair()
         self._decoder = Decoder()
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,7 +115,14 @@ class SupervisorLink:
         """For the selector."""
         return self._control.fileno()
 
-    def fork_worker(self, worker: int, claims: int) -> tuple[socket.socket, int, int]:
+    def beat(self) -> None:
+        """See `Link.beat`: the supervisor knows, by its socket."""
+
+    def adjust(self, wanted: int, busy: set[int]) -> float | None:  # noqa: ARG002  # this machine stays as it is
+        """See `Link.adjust`."""
+        return None
+
+    def fork_worker(self, worker: int, claims: int, site: int = 0) -> tuple[socket.socket, int, int]:  # noqa: ARG002  # there is one
         """Ask for a new worker that takes its permits from the pipe `claims`.
 
         Its socket and the read ends of its stdout and stderr, ready for use at once.

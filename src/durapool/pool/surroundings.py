@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import sysconfig
 import warnings
 from typing import Any
 
@@ -18,12 +19,40 @@ def surroundings(workers: int) -> tuple[Any, ...]:
     Args:
         workers: the size of the pool, by which the thread counts in the environment go.
     """
+    return _directory(), _path(), worker_environment(workers), _levels(), _filters()
+
+
+def surroundings_elsewhere() -> tuple[Any, ...]:
+    """The same for workers on other machines, which have an environment and installed packages of their own.
+
+    What this program has set since it began, and where its own modules are, in case they are found there too.
+    """
+    path = [entry for entry in _path() if not entry.startswith(_INSTALLED)]
+    return _directory(), path, _changed_environment(), _levels(), _filters(), True
+
+
+_INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+
+
+def _directory() -> str:
     try:
-        directory = os.getcwd()
+        return os.getcwd()
     except FileNotFoundError:
-        directory = "/"
-    path = [os.path.abspath(entry) for entry in sys.path]
-    return directory, path, worker_environment(workers), _levels(), _filters()
+        return "/"
+
+
+def _path() -> list[str]:
+    return [os.path.abspath(entry) for entry in sys.path]
+
+
+def _changed_environment() -> dict[str, str]:
+    try:
+        with open("/proc/self/environ", "rb") as file:
+            rows = file.read().split(b"\0")
+    except OSError:
+        return {}  # nobody knows how it was
+    first = dict(os.fsdecode(row).partition("=")[::2] for row in rows)
+    return {name: value for name, value in os.environ.items() if first.get(name) != value}
 
 
 def _levels() -> dict[str, int]:

@@ -217,7 +217,7 @@ def shipped(worker: Worker, batch: int, part: Part | str | None) -> Any:
         if crate.number not in worker.segments:
             worker.segments[crate.number] = crate.segment
             crate.workers.append(worker)
-            worker.outgoing.append(Enclosed.frame(crate.segment, Kind.SEGMENT, crate.number, batch))
+            worker.outgoing.append(Enclosed.frame(crate.segment, Kind.SEGMENT, crate.number, batch, crate.size))
     return [part.stream, [[each.crate.number, each.start, each.length] for each in part.slices]]
 
 
@@ -238,24 +238,24 @@ def give_file(run: ActiveRun, kind: Kind, body: list[Any]) -> None:
             except StoreError as error:
                 raise StoreFailure(error) from error
             run.files[blob.name] = blob
-            _post_file(run.worker, token, blob.source, blob.name, synced=blobs.synced)
+            _post_file(run.worker, token, blob.source, BlobRef(blob.name, size), synced=blobs.synced, new=True)
         case Kind.OPEN_FILE, [_, token, str(name), int(size)]:
             try:
                 source = blobs.open(BlobRef(name, size))
             except SerDesError as error:
                 run.worker.post(Kind.NO_FILE, token, str(error))
             else:
-                _post_file(run.worker, token, source, name, synced=False)
+                _post_file(run.worker, token, source, BlobRef(name, size), synced=False, new=False)
         case _:
             raise WireError(f"a {kind.name} that is not well-formed: {body!r:.100}")
 
 
-def _post_file(worker: Worker, token: Any, source: Descriptor, name: str, *, synced: bool) -> None:
+def _post_file(worker: Worker, token: Any, source: Descriptor, ref: BlobRef, *, synced: bool, new: bool) -> None:
     number = 0
     if isinstance(source, Segment):
         number = next(_numbers)
         worker.segments[number] = source
-    worker.outgoing.append(Enclosed.frame(source, Kind.FILE, token, number, name, synced))
+    worker.outgoing.append(Enclosed.frame(source, Kind.FILE, token, number, ref.name, synced, ref.size, new))
 
 
 def keep(run: ActiveRun, payload: Payload | None) -> None:

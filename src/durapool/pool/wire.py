@@ -62,9 +62,9 @@ class Kind(IntEnum):
     INITIALIZE = 27  # pickled initializer
     GO = 28  # run: its outcome is taken in, the next run may begin
     EXIT = 29
-    SEGMENT = 30  # number, batch key; with a descriptor. Ahead of what lies in it
+    SEGMENT = 30  # number, batch key, bytes used; with a descriptor. Ahead of what lies in it
     DROP = 31  # [numbers of segments] that nothing sent from now on lies in
-    FILE = 32  # token of the request, segment number or 0, name, synced; with a descriptor
+    FILE = 32  # token of the request, segment number or 0, name, synced, bytes, whether to write; with a descriptor
     NO_FILE = 33  # token of the request, why
     # worker to parent
     READY = 40  # pid

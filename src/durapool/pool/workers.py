@@ -30,6 +30,7 @@ class Worker:
     prints: LineRelay
     errors: LineRelay
     claims: Claims
+    site: int = 0  # where it runs, see supervisor.Link.places
     decoder: Decoder = field(default_factory=Decoder)
     packer: Packer = field(default_factory=Packer)
     outgoing: deque[bytes | memoryview] = field(default_factory=deque)

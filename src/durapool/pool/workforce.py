@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from durapool.exceptions import PoolError
 from durapool.pool.claims import Claims
 from durapool.pool.relay import LineRelay
-from durapool.pool.supervisor import SupervisorLink, WorkerExit
+from durapool.pool.supervisor import Link, WorkerExit
 from durapool.pool.wire import Kind
 from durapool.pool.workers import Worker
 
@@ -30,8 +30,8 @@ class Loss:
 
     `status` as of wait(2), None where it is not known (the supervisor itself is gone); `peak` RSS in bytes; `excess`
     the memory in bytes for which it was killed, 0 if not for that; `tail` the last lines that it wrote to stderr;
-    `problem` why we discarded it ourselves, if we did; `blameless` whether it had served before, or its supervisor died
-    before it came to life: then a branch that it had not begun is not lost.
+    `problem` why we discarded it ourselves, if we did; `where` its node, or what became of that; `blameless` whether it
+    had served before, or its supervisor died before it came to life: then a branch that it had not begun is not lost.
     """
 
     status: int | None
@@ -39,6 +39,7 @@ class Loss:
     excess: int
     tail: tuple[str, ...]
     problem: Exception | None = None
+    where: str = ""
     blameless: bool = False
 
 
@@ -58,7 +59,7 @@ class Workforce:
     """All workers of one pool. Owned by the loop."""
 
     def __init__(
-        self, connect: Callable[[], SupervisorLink], selector: selectors.BaseSelector, initializer: bytes | None
+        self, connect: Callable[[], Link], selector: selectors.BaseSelector, initializer: bytes | None
     ) -> None:
         self._connect = connect
         self._selector = selector
@@ -87,7 +88,7 @@ class Workforce:
         """How many workers were told to end and have not yet."""
         return len(self._dismissed)
 
-    def _open_link(self) -> SupervisorLink:
+    def _open_link(self) -> Link:
         link = self._connect()
         self._proven = False
         self._selector.register(link, selectors.EVENT_READ, self._hear_supervisor)
@@ -95,32 +96,51 @@ class Workforce:
 
     # hiring and dismissing
 
-    def take(self) -> Worker:
-        """An idle worker, or a new one.
+    @property
+    def link(self) -> Link:
+        """Who starts the workers."""
+        return self._link
+
+    def free_sites(self) -> list[int]:
+        """Where one more worker may run; the one first whose idle worker was used last."""
+        room = dict(self._link.places)
+        for worker in self._employed.values():
+            if worker.busy and worker.site in room:
+                room[worker.site] -= 1
+        free = [site for site, places in room.items() if places > 0]
+        if len(free) > 1 and self._idle:
+            warm = [worker.site for worker in self._idle]
+            free.sort(key=lambda site: warm.index(site) if site in warm else -1, reverse=True)
+        return free
+
+    def take(self, site: int) -> Worker:
+        """An idle worker at this site, or a new one.
 
         Raises:
             PoolError: no worker can be started.
         """
-        while self._idle:
-            worker = self._idle.pop()
-            if not worker.at_end:
-                return worker
-        return self._hire()
+        for worker in reversed(self._idle):
+            if worker.site == site:
+                self._idle.remove(worker)
+                if not worker.at_end:
+                    return worker
+        return self._hire(site)
 
     def _hire_ahead(self) -> None:
         """The first worker comes up while the first branch is serialised."""
-        with contextlib.suppress(PoolError, OSError):  # what stands in the way is told when a branch wants a worker
-            self._idle.append(self._hire())
+        for site in self.free_sites()[:1]:
+            with contextlib.suppress(PoolError, OSError):  # what stands in the way is told when a branch wants a worker
+                self._idle.append(self._hire(site))
 
-    def _hire(self) -> Worker:
+    def _hire(self, site: int) -> Worker:
         number = next(self._numbers)
         claims = Claims()
         try:
-            link, prints, errors = self._link.fork_worker(number, claims.read_end)
+            link, prints, errors = self._link.fork_worker(number, claims.read_end, site)
         except PoolError:
             claims.close()
             raise
-        worker = Worker(number, link, LineRelay(prints, "stdout"), LineRelay(errors, "stderr"), claims)
+        worker = Worker(number, link, LineRelay(prints, "stdout"), LineRelay(errors, "stderr"), claims, site)
         self._employed[number] = worker
         self._selector.register(link, selectors.EVENT_READ, lambda: self._hear(worker))
         for relay in (worker.prints, worker.errors):
@@ -220,6 +240,10 @@ class Workforce:
         if worker.number in self._employed and not relay.pass_on():
             self._selector.unregister(relay)
 
+    def look(self) -> None:
+        """Take what the link has to tell, though nobody waits for it."""
+        self._hear_supervisor()
+
     def _hear_supervisor(self) -> None:
         ends = self._link.receive()
         if ends is None:
@@ -249,13 +273,14 @@ class Workforce:
         if not worker.at_end or end is None or worker.number not in self._employed:
             return
         del self._exits[worker.number]
-        self._lose(worker, end.status, end.peak, end.excess)
+        self._lose(worker, end)
 
-    def _lose(self, worker: Worker, status: int | None, peak: int, excess: int) -> None:
+    def _lose(self, worker: Worker, end: WorkerExit) -> None:
         worker.relay()
         # others count against the branch that they were given: so a worker that cannot start is not hired for ever
-        blameless = worker.branches > 0 or (status is None and not worker.heard)
-        loss = Loss(status, peak, excess, tuple(worker.errors.tail), worker.problem, blameless)
+        blameless = worker.branches > 0 or (end.status is None and not worker.heard)
+        tail = tuple(worker.errors.tail)
+        loss = Loss(end.status, end.peak, end.excess, tail, worker.problem, end.where, blameless)
         assert self._listener is not None
         self._listener.on_lost(worker, loss)  # takes back what the worker has not begun, while its permits can be read
         self._forget(worker)
@@ -277,7 +302,7 @@ class Workforce:
         self._link = self._open_link()
         for worker in lost:
             if worker.number in self._employed:
-                self._lose(worker, None, 0, 0)
+                self._lose(worker, WorkerExit(worker.number, None, 0, 0))
         self._dismissed.clear()
 
     # speaking

@@ -7,13 +7,15 @@ they were recorded and are loaded by the worker that called.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from durapool.exceptions import ExecutionError, SerDesError
 from durapool.executors import ExecutorSpec, PooledExecutor, ThreadExecutor, parse_executor
 from durapool.executors.base import BatchOutcome, BatchPlan, Decided, Executor, ItemRecord, Suspended
-from durapool.pickling import dump_function
+from durapool.pickling import dump_function, pickler_for
 from durapool.pool.wire import Kind, unpack_error, unpack_payload
 from durapool.results import BatchItemStatus, CompletionReason
 from durapool.scope import Scope
@@ -51,18 +53,18 @@ class NestedExecutors:
 
 def describe(plan: BatchPlan, scope: Scope) -> dict[str, Any]:
     """The plan as plain values and bytes."""
-    functions = [
-        _part_or_why(function, f"branch {index} ({plan.branch_name(index)})")
-        for index, function in enumerate(plan.functions or ())
-    ]
-    items = [
-        _part_or_why(item, f"item {index} of {plan.name or 'the map'}") for index, item in enumerate(plan.inputs or ())
-    ]
-    shared = None if plan.shared is None else dump_function(plan.shared, f"the function of {plan.name or 'the map'}")
-    completion = plan.completion
-    settings = replace(scope.settings, executor=plan.executor)
     executor = parse_executor(plan.executor)
     assert isinstance(executor, PooledExecutor)
+    dump = partial(dump_function, pickler=pickler_for(executor))
+    functions = [
+        _part_or_why(dump, function, f"branch {index} ({plan.branch_name(index)})")
+        for index, function in enumerate(plan.functions or ())
+    ]
+    of_map = plan.name or "the map"
+    items = [_part_or_why(dump, item, f"item {index} of {of_map}") for index, item in enumerate(plan.inputs or ())]
+    shared = None if plan.shared is None else dump(plan.shared, f"the function of {of_map}")
+    completion = plan.completion
+    settings = replace(scope.settings, executor=plan.executor)
     return {
         "operation_id": plan.operation_id,
         "sub_type": plan.sub_type,
@@ -79,15 +81,15 @@ def describe(plan: BatchPlan, scope: Scope) -> dict[str, Any]:
         ],
         "max_concurrency": plan.max_concurrency,
         "flat": plan.flat,
-        "settings": dump_function((settings, plan.item_serdes), "the configuration of the batch"),
+        "settings": dump((settings, plan.item_serdes), "the configuration of the batch"),
         "limits": [executor.timeout, executor.memory_limit, executor.cancel_running, executor.retry_lost],
     }
 
 
-def _part_or_why(part: Any, what: str) -> bytes | str:
+def _part_or_why(dump: Callable[[Any, str], bytes], part: Any, what: str) -> bytes | str:
     """One branch's part, pickled, or the text of its error: it fails that branch alone, as in the parent."""
     try:
-        return dump_function(part, what)
+        return dump(part, what)
     except SerDesError as error:
         return str(error)
 

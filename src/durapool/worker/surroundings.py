@@ -29,6 +29,8 @@ class Surroundings:
         self._levels: dict[str, int] = {}
         self._filters: list[list[Any]] = []
         self._environment: dict[str, str] = dict(os.environ)
+        self._own_environment = self._environment
+        self._own_path = list(sys.path)
         self.note()
 
     def note(self) -> None:
@@ -79,8 +81,17 @@ class Surroundings:
         environment: dict[str, str],
         levels: dict[str, int],
         filters: list[list[Any]],
+        elsewhere: bool = False,  # the last field of a message
     ) -> None:
-        """Take the parent's. Modules that are imported already stay as they are."""
+        """Take the parent's. Modules that are imported already stay as they are.
+
+        Where the parent is on another machine (`elsewhere`), this one's environment and path come first: what it says
+        is added, as far as it is found here.
+        """
+        if elsewhere:
+            environment = self._own_environment | environment
+            found = [entry for entry in path if os.path.exists(entry) and entry not in self._own_path]
+            path = [*found, *self._own_path]
         if path != sys.path:
             sys.path[:] = path
             importlib.invalidate_caches()
@@ -100,9 +111,13 @@ class Surroundings:
         try:
             os.chdir(directory)
         except OSError as error:
-            with contextlib.suppress(UserWarning):  # where warnings are errors, the branch is not the one to raise it
-                warnings.warn(f"durapool: a worker cannot follow to {directory}: {error}", stacklevel=1)
+            if not elsewhere:
+                self._complain(directory, error)
         self.note()
+
+    def _complain(self, directory: str, error: OSError) -> None:
+        with contextlib.suppress(UserWarning):  # where warnings are errors, the branch is not the one to raise it
+            warnings.warn(f"durapool: a worker cannot follow to {directory}: {error}", stacklevel=1)
 
 
 def _identity() -> tuple[object, ...] | None:

@@ -135,9 +135,9 @@ class Arrivals:
     def take(self, kind: Kind, body: list[Any]) -> None:
         """A message about large data."""
         match kind, body:
-            case Kind.SEGMENT, [number, batch]:
+            case Kind.SEGMENT, [number, batch, _]:
                 self._segments[number] = batch, self._received(number)
-            case Kind.FILE, [token, number, name, synced]:
+            case Kind.FILE, [token, number, name, synced, _, _]:
                 self.files[token] = File(self._received(number), name, synced)
             case Kind.NO_FILE, [token, why]:
                 self.files[token] = why
