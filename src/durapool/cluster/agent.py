@@ -255,10 +255,12 @@ class Agent:
                 stream.listen(listening)
 
     def _hear(self, worker: Hosted) -> bool:
-        """Take what a worker has said; whether there may be more. What it has written to files goes ahead."""
+        """Take what a worker has said; whether there may be more. What it has printed and written before goes ahead."""
         data = _read(worker.said)
         if not data:
             return False
+        self._relay(worker, 1)  # a read takes more than a pipe holds
+        self._relay(worker, 2)
         self._upload(worker)
         self._parcels.append((Parcel.SAID, worker.number, data))
         self._count(len(data))

@@ -63,12 +63,23 @@ class RemoteWorker:
     descriptors: deque[Descriptor] = field(default_factory=deque)  # that came with what it is sent
     batches: set[int] = field(default_factory=set)  # whose segments it was handed
     files: dict[str, NewFile] = field(default_factory=dict)  # that it writes
+    held: deque[bytes] = field(default_factory=deque)  # of what it has said, until what it had printed is passed on
     exit: WorkerExit | None = None  # told once all that it has said is passed on
 
     @property
     def streams(self) -> tuple[Stream, ...]:
         """All of them."""
         return (self.stream, *self.prints)
+
+    def say(self) -> None:
+        """Pass on what it has said, behind what it had printed before."""
+        while self.held and all(stream.is_drained for stream in self.prints):
+            self.stream.write(self.held.popleft())
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the pool has taken, or can take, all that came from it."""
+        return not self.held and all(stream.is_drained for stream in self.streams)
 
     def close(self) -> None:
         """Release the descriptors."""
@@ -97,7 +108,6 @@ class RemoteLink:
         self._selector = selectors.DefaultSelector()
         self._news: deque[Callable[[], None]] = deque()  # from any thread
         self._gone = ""
-        self._lost: list[WorkerExit] = []
         self._wake_read, self._wake_write = socket.socketpair()
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
@@ -188,9 +198,11 @@ class RemoteLink:
             raise ClusterError(f"{self._gone}. {RESUME}")
         for agent in self._agents.values():
             self._flush(agent)
-        ends, self._lost = self._lost, []
-        for remote in [each for each in self._workers.values() if each.exit is not None]:
-            if all(stream.is_drained for stream in remote.streams) and remote.exit is not None:
+        ends = []
+        for remote in list(self._workers.values()):
+            if remote.held:
+                remote.say()
+            if remote.exit is not None and remote.is_drained:
                 self._forget(remote)
                 ends.append(remote.exit)
         return ends
@@ -292,8 +304,11 @@ class RemoteLink:
         remote = self._workers.get(worker)
         if remote is None:
             agent.window.taken(len(data))
-        else:
+        elif which:
             remote.streams[which].write(data)
+        else:
+            remote.held.append(data)
+            remote.say()
 
     def _greet(self, agent: RemoteAgent, theirs: Mapping[str, Any]) -> None:
         differences = [
@@ -372,13 +387,8 @@ class RemoteLink:
         self._contents.forget_agent(number)
         for worker in list(agent.workers):
             remote = self._workers[worker]
-            end = remote.exit or WorkerExit(worker, None, 0, 0, reason)
-            if all(stream.is_drained for stream in remote.streams):
-                self._forget(remote)
-                self._lost.append(end)
-                self._tell_loop(_nothing)  # which asks for it then
-            else:
-                remote.exit = end
+            remote.exit = remote.exit or WorkerExit(worker, None, 0, 0, reason)
+        self._tell_loop(_nothing)  # which asks for them then
 
     def _forget(self, remote: RemoteWorker) -> None:
         self._workers.pop(remote.number, None)
