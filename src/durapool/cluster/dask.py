@@ -29,7 +29,7 @@ from distributed import Client, Future
 from distributed.comm import Comm, CommClosedError, connect
 
 from durapool.cluster.dask_local import LocalDask, local_dask
-from durapool.cluster.dask_node import OPERATION, TOPIC, host_agent
+from durapool.cluster.dask_node import OPERATION, TOPIC
 from durapool.cluster.engine import EngineListener
 from durapool.exceptions import ClusterError, ValidationError
 from durapool.executors import DaskExecutor
@@ -37,6 +37,9 @@ from durapool.executors import DaskExecutor
 CONNECT_SECONDS = 10.0  # that a scheduler or a worker may take to answer
 LOOK_SECONDS = 1.0  # between two looks at the cluster
 VERDICT_SECONDS = 1.0  # after the loss of a Dask worker, until the cluster is asked whether it was lost alone
+# The task is text, so that nothing of ours is unpickled: not by the scheduler, which need not have durapool, and not by
+# a worker with another Python, which can so say that it has.
+_HOST_AGENT = "__import__('durapool.cluster.dask_node', fromlist=['host_agent']).host_agent(engine, agent, spec)"
 LONELY_SECONDS = 5.0  # that a cluster without any worker has to come to its own end
 
 _logger = logging.getLogger(__name__)
@@ -185,10 +188,9 @@ class DaskEngine:
         line = self._lines[agent] = Line(agent, listener)
         try:
             line.future = self._client.submit(
-                host_agent,
-                self._token,
-                agent,
-                spec,
+                eval,
+                _HOST_AGENT,
+                {"engine": self._token, "agent": agent, "spec": spec},
                 key=f"durapool-agent-{self._token}-{agent}",
                 pure=False,
                 retries=0,

@@ -15,13 +15,19 @@ from durapool.exceptions import ClusterError
 from durapool.pool.machine import usable_cpus
 
 START_SECONDS = 60.0
+LOOPBACK = "127.0.0.1:0"  # where Dask shows itself; it would on all of this machine's addresses
 _PROGRAM = "from durapool.cluster.dask_local import main; main()"
 
 
 class LocalDask:
-    """The cluster; shared, so it counts who uses it."""
+    """The cluster; shared, so it counts who uses it.
 
-    def __init__(self) -> None:
+    Args:
+        workers: how many; None for the CPUs that this process may use.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self._workers = workers
         self._users = 0
         self._process: subprocess.Popen[str] | None = None
         self.address = ""
@@ -41,7 +47,7 @@ class LocalDask:
 
     def _start(self) -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-        command = [sys.executable, "-c", _PROGRAM, str(usable_cpus())]
+        command = [sys.executable, "-c", _PROGRAM, str(self._workers or usable_cpus())]
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -98,7 +104,13 @@ def main() -> None:
     """The process: a cluster, until nobody holds the other end of stdin."""
     from distributed import LocalCluster
 
-    cluster = LocalCluster(n_workers=int(sys.argv[1]), threads_per_worker=1, processes=True, dashboard_address=None)
+    cluster = LocalCluster(
+        n_workers=int(sys.argv[1]),
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=LOOPBACK,
+        worker_dashboard_address=LOOPBACK,
+    )
     print(cluster.scheduler_address, flush=True)
     sys.stdin.read()
     threading.Timer(5.0, os._exit, [1]).start()  # its workers end with this process, at the latest
