@@ -244,7 +244,12 @@ def test_nothing_is_left_on_the_cluster(cluster: Cluster) -> None:
     for pid in pids:
         wait_until(lambda pid=pid: is_gone(pid))
     wait_until(lambda: cluster.tasks() == 0)
+    wait_until(lambda: not cluster.client.run_on_scheduler(_our_clients))
     assert not any(psutil.Process(pid).children() for pid in cluster.pids())
+
+
+def _our_clients(dask_scheduler: Any) -> list[str]:
+    return [name for name in dask_scheduler.clients if name.startswith("durapool")]
 
 
 def test_no_scheduler_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:

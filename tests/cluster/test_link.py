@@ -56,7 +56,7 @@ def test_a_lost_agent_loses_its_branches_only(engine: FakeEngine, tmp_path: Path
 
     @durable_execution
     def handler(event: Any, context: Any) -> Any:
-        config = MapConfig(executor="dask", completion_config=CompletionConfig.all_completed())
+        config = MapConfig(executor=DaskExecutor(retry_lost=0), completion_config=CompletionConfig.all_completed())
         return [
             item.error.message if item.error else item.result
             for item in context.map([1, 2, 3, 4], branch, config=config).all
@@ -113,7 +113,7 @@ def test_a_second_run_of_an_agent_is_refused(engine: FakeEngine, tmp_path: Path)
 
     thread = threading.Thread(target=run_it_again)
     thread.start()
-    [[kind, _]] = run_batch([branch], DaskExecutor(workers=1))
+    [[kind, _]] = run_batch([branch], DaskExecutor(workers=1, retry_lost=0))
     thread.join()
     assert kind == "WorkerLostError"
     wait_until(lambda: engine.endings.count("it was let go") == 2)
@@ -299,7 +299,7 @@ def test_a_great_deal_of_output_waits_on_its_node(engine: FakeEngine, capfd: pyt
 
 
 def test_a_worker_process_that_dies_is_told_with_its_node(engine: FakeEngine) -> None:
-    [[kind, message]] = run_batch([lambda ctx: os.kill(os.getpid(), 9)], "dask")
+    [[kind, message]] = run_batch([lambda ctx: os.kill(os.getpid(), 9)], DaskExecutor(retry_lost=0))
     assert kind == "WorkerLostError"
     assert f"on node-{engine.granted[0]}: killed by SIGKILL" in message
 

@@ -92,6 +92,7 @@ class Line:
     worker: str = ""
     is_up: bool = False
     is_released: bool = False
+    end: str = ""  # what became of the task, once it is known
     outbox: deque[bytes] = field(default_factory=deque)
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -284,6 +285,8 @@ class DaskEngine:
     async def _serve(self, line: Line | None, message: dict[str, Any]) -> None:
         """Carry messages to and from one call of an agent's task, until it ends."""
         call, worker = message["call"], message["worker"]
+        if line is not None and line.call == call:
+            return  # another client of this process has heard it too
         wanted = line is not None and not line.call and not line.is_released
         if line is not None and wanted:
             line.call, line.worker, line.node = call, worker, message["node"]
@@ -311,7 +314,7 @@ class DaskEngine:
             writing.cancel()
             comm.abort()
         if not line.is_released:
-            await self._decide(line, f"the Dask worker {line.node} is gone, or has ended its task")
+            await self._decide(line, f"the Dask worker {line.node} is gone")
 
     async def _write(self, line: Line, comm: Comm) -> None:
         with contextlib.suppress(CommClosedError):
@@ -334,21 +337,26 @@ class DaskEngine:
                 return
             if info["workers"]:
                 break
-        line.listener.on_end(line.agent, reason)
+        line.listener.on_end(line.agent, f"{reason}; {line.end}" if line.end else reason)
 
     def _task_done(self, line: Line, future: Future) -> None:
-        """The task of an agent has ended: that counts while it has not come up."""
-        if line.is_up or line.is_released or self._is_closed:
+        """The task of an agent has ended: that counts while it has not come up; later its connection tells."""
+        if line.is_released or self._is_closed:
             return
+        error = future.exception() if future.status == "error" else None
         match future.status:
             case "error":
-                error = future.exception()
-                if isinstance(error, ImportError):
-                    self._tell_unfit(line, error)
-                else:
-                    line.listener.on_end(line.agent, f"its task failed: {type(error).__name__}: {error}")
+                line.end = f"its task failed: {type(error).__name__}: {error}"
+            case "finished":
+                line.end = f"its task has ended: {future.result()}"
             case status:
-                line.listener.on_end(line.agent, f"its task was {status} before it could begin")
+                line.end = f"its task was {status}"
+        if line.is_up:
+            return
+        if isinstance(error, ImportError):
+            self._tell_unfit(line, error)
+        else:
+            line.listener.on_end(line.agent, line.end)
 
     def _tell_unfit(self, line: Line, error: ImportError) -> None:
         line.listener.on_gone(

@@ -105,7 +105,7 @@ class _Cluster:
     memory_limit: int | str | None = None
     max_branches_per_worker: int | None = None
     cancel_running: bool = True
-    retry_lost: int = 0
+    retry_lost: int = 1  # nodes come and go
 
     def __post_init__(self) -> None:
         if isinstance(self.address, str) and not self.address.strip():
@@ -144,7 +144,8 @@ class DaskExecutor(_Cluster):
             BranchMemoryError.
         max_branches_per_worker: replace a worker process after so many branches.
         cancel_running: stop running branches as soon as the batch is decided.
-        retry_lost: how often a branch whose worker process or node was lost runs again elsewhere, from its checkpoints.
+        retry_lost: how often a branch whose worker process or node was lost runs again elsewhere, from its checkpoints;
+            0 to let it fail.
 
     Raises:
         ValidationError: a value out of range.
@@ -175,7 +176,8 @@ class RayExecutor(_Cluster):
             BranchMemoryError.
         max_branches_per_worker: replace a worker process after so many branches.
         cancel_running: stop running branches as soon as the batch is decided.
-        retry_lost: how often a branch whose worker process or node was lost runs again elsewhere, from its checkpoints.
+        retry_lost: how often a branch whose worker process or node was lost runs again elsewhere, from its checkpoints;
+            0 to let it fail.
 
     Raises:
         ValidationError: a value out of range.
