@@ -30,6 +30,7 @@ BENCHMARKS = {
     "scale": "time and memory for a branch, from 100 to 100,000 branches",
     "resume": "time to go on with a half-finished execution of 100,000 branches",
     "nested": "batches within batches, on one pool",
+    "cluster": "branches on Dask, against its plain futures: overhead, and 1 against 2 workers",
     "faults": "time to notice a lost worker, to replace it, to stop losers",
     "coordinator": "how far one coordinator goes: 1,000,000 branches on 10,000 simulated workers",
     "lambda_service": "CPU-bound branches as a Lambda function, against AWS's own SDK; calls of the service",

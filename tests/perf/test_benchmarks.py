@@ -30,6 +30,7 @@ TARGETS = {
     "nested": [],
     "coordinator": ["alone: time for a branch", "journal: memory for a branch"],
     "lambda_service": [],
+    "cluster": [],
     "progress": ["busy: live", "busy: json", "empty: live", "empty: json"],
     "faults": ["first_successful: from the decision to the return"],
     "consumer": ["arrays,", "bytes,"],
