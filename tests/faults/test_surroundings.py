@@ -440,7 +440,7 @@ def test_the_number_of_workers_follows_the_affinity(tmp_path):
         from durapool.pool.machine import usable_cpus
         from durapool.pool.pool import Pool
         pool = Pool(ProcessExecutor())
-        print(usable_cpus(), pool.size)
+        print(usable_cpus(), pool.link.size)
         pool.close()
     """
     assert printed(tmp_path, source, "forkserver") == "1 1"

@@ -23,7 +23,7 @@ from durapool.pool.wire import Kind
 from durapool.segments import Descriptor, map_private
 
 if TYPE_CHECKING:
-    from durapool.cluster.link import RemoteWorker
+    from durapool.cluster.remote import RemoteWorker
 
 PUT_BYTES = 1 << 20  # from which the engine's store carries it: several nodes may want it
 

@@ -42,7 +42,7 @@ class ProcessBatches:
                 cargo,
                 Limits.of(self._config),
                 scope.settings.checkpoint,
-                surroundings_for(self._config, running.pool.size),
+                surroundings_for(self._config, running.pool.link.size),
                 scope.settings.execution_id,
                 blobs=scope.blobs,  # type: ignore[arg-type]  # in the parent it is the store's
                 invocation=self._used,

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import deque
 from collections.abc import Sequence
+from typing import Any
 
 from durapool.errors import error_of
 from durapool.exceptions import SerDesError
@@ -37,11 +39,30 @@ class Dispatcher:
         self._workforce = workforce
         self._most_branches = most_branches  # that a worker runs before it is replaced
         self._numbers = itertools.count(1)
+        self.returning: deque[tuple[ActiveRun, int, list[Any]]] = deque()  # with the outcomes of their nested batches
         self.again = False  # the loop has more to do, without waiting for anybody
 
     @property
     def _size(self) -> int:
         return self._workforce.link.size
+
+    def take_returning(self, sites: list[int]) -> tuple[ActiveRun, int, list[Any]] | None:
+        """A run whose nested batch has ended, and that can go on where it is, or is there no more."""
+        for returning in self.returning:
+            worker = returning[0].worker
+            if worker.site in sites or worker.run is not returning[0]:
+                self.returning.remove(returning)
+                return returning
+        return None
+
+    def adjust(self, batches: Sequence[PoolBatch]) -> float | None:
+        """Let the link know how many places are of use; seconds until it wants to hear of it again, if it does."""
+        if self._workforce.link.sends_ahead:
+            return None  # this machine stays as it is
+        startable = sum(batch.open.coordinator.startable for batch in batches)
+        running = [worker for worker in self._workforce if worker.runs or worker.stale]
+        wanted = startable + len(self.returning) + sum(worker.busy for worker in running)
+        return self._workforce.link.adjust(wanted, {worker.site for worker in running})
 
     def start_one(self, batches: Sequence[PoolBatch], site: int) -> bool:
         """Start one branch on a worker of its own; False where there is none to start, or no worker to be had.

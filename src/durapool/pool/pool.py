@@ -36,6 +36,7 @@ from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import HeldLosses, lost_error, timeout_error
 from durapool.pool.messages import OF_WORKERS, acknowledge, outcome_of, stage_updates, take_of_worker
 from durapool.pool.places import connector
+from durapool.pool.supervisor import Link
 from durapool.pool.transfer import give_file, shipped
 from durapool.pool.wire import Kind, WireError, unpack_usage
 from durapool.pool.workers import Worker
@@ -70,16 +71,15 @@ class Pool:
         self._deepest = 0  # since the pool was last without a batch: for each level more workers are worth keeping
         self._deepest_before = 0  # before that, in the same execution: its next batch may nest as its last one did
         self._execution = ""  # whose outermost batch came last
-        self._returning: deque[tuple[ActiveRun, int, list[Any]]] = deque()
         self._acks: dict[Worker, ActiveRun] = {}
         self._held = HeldLosses()
         self._again = False  # something was staged after the commit: turn once more without waiting
         self._patient: float | None = None  # seconds until the link wants to be adjusted again
 
     @property
-    def size(self) -> int:
-        """How many workers may run together, now."""
-        return self._workforce.link.size
+    def link(self) -> Link:
+        """Who starts the workers, here or elsewhere."""
+        return self._workforce.link
 
     # what other threads call
 
@@ -255,7 +255,7 @@ class Pool:
                 worker.known_batches.discard(batch.key)
                 self._post(worker, Kind.FORGET, batch.key)
         if batch.owner is not None and batch.outcome is not None:
-            self._returning.append((batch.owner.run, batch.owner.number, pack_outcome(batch.outcome)))
+            self._dispatcher.returning.append((batch.owner.run, batch.owner.number, pack_outcome(batch.outcome)))
         batch.finish()
 
     def _take_back_all(self, batch: PoolBatch) -> None:
@@ -290,37 +290,19 @@ class Pool:
             self._take_back_all(batch)
 
     def _dispatch(self) -> None:
-        if self._fill_places() and self._batches and not self._returning:
+        if self._fill_places() and self._batches and not self._dispatcher.returning:
             self._dispatcher.send_ahead(self._batches)
-        self._adjust()
+        self._patient = self._dispatcher.adjust(self._batches)
 
     def _fill_places(self) -> bool:
         """Whether all places are taken now."""
         while sites := self._workforce.free_sites():
-            returning = self._take_returning(sites)
+            returning = self._dispatcher.take_returning(sites)
             if returning is not None:
                 self._give_back(*returning)
             elif not self._batches or not self._dispatcher.start_one(self._batches, sites[0]):
                 return False
         return True
-
-    def _take_returning(self, sites: list[int]) -> tuple[ActiveRun, int, list[Any]] | None:
-        """A run whose nested batch has ended, and that can go on where it is, or is there no more."""
-        for returning in self._returning:
-            worker = returning[0].worker
-            if worker.site in sites or worker.run is not returning[0]:
-                self._returning.remove(returning)
-                return returning
-        return None
-
-    def _adjust(self) -> None:
-        """Let the link know how many places are of use."""
-        if self._workforce.link.sends_ahead:
-            return  # this machine stays as it is
-        startable = sum(batch.open.coordinator.startable for batch in self._batches)
-        running = [worker for worker in self._workforce if worker.runs or worker.stale]
-        wanted = startable + len(self._returning) + sum(worker.busy for worker in running)
-        self._patient = self._workforce.link.adjust(wanted, {worker.site for worker in running})
 
     def let_go(self) -> None:
         """Nobody has anything to run: free what the cluster has lent us. Only while nobody turns the loop.
@@ -330,16 +312,7 @@ class Pool:
         """
         if not self._batches and not self._inbox:
             self._workforce.look()
-            self._adjust()
-
-    def beat(self) -> None:
-        """Let the nodes of a cluster know that this process lives. From any thread."""
-        self._workforce.link.beat()
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the cluster is gone, so that another pool is needed."""
-        return self._workforce.link.is_gone
+            self._patient = self._dispatcher.adjust(self._batches)
 
     def _give_back(self, run: ActiveRun, number: int, outcome: list[Any]) -> None:
         run.resume(number)
@@ -407,7 +380,7 @@ class Pool:
     @property
     def _worth_keeping(self) -> int:
         """How many workers may be idle."""
-        return self.size * (max(self._deepest, self._deepest_before) + 1)
+        return self.link.size * (max(self._deepest, self._deepest_before) + 1)
 
     def _spawn(self, run: ActiveRun, number: int, body: Any) -> None:
         plan, cargo, limits = unpack_plan(body, self.executor)

@@ -41,7 +41,7 @@ class RunningPool:
         due = 0.0
         while not self._closed.wait(KEEP_SECONDS):
             if time.monotonic() >= due:
-                self.pool.beat()
+                self.pool.link.beat()
                 due = time.monotonic() + BEAT_SECONDS
             if self.users == 0:
                 try:
@@ -118,7 +118,7 @@ def acquire(executor: PooledExecutor) -> RunningPool:
     with _lock:
         running = _pools.get(key)
         crowded = []
-        if running is not None and running.pool.is_gone:
+        if running is not None and running.pool.link.is_gone:
             crowded.append(_pools.pop(key))
             running = None
         if running is None:
