@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from durapool.executors import PooledExecutor, ProcessExecutor
+from durapool.pickling import dump_function, pickler_for
 from durapool.pool.machine import default_start_method, usable_cpus
 from durapool.pool.supervisor import SupervisorLink
 from durapool.pool.surroundings import surroundings, surroundings_elsewhere
@@ -24,6 +25,13 @@ def connector(executor: PooledExecutor) -> Callable[[], Link]:
     from durapool.cluster.link import RemoteLink
 
     return lambda: RemoteLink(open_engine(executor), executor.workers, executor.preload)
+
+
+def initializer_of(executor: PooledExecutor) -> bytes | None:
+    """What each worker calls first, pickled."""
+    if executor.initializer is None:
+        return None
+    return dump_function(executor.initializer, "the initializer", pickler_for(executor))
 
 
 def surroundings_for(executor: PooledExecutor, size: int) -> tuple[Any, ...]:

@@ -29,13 +29,12 @@ from durapool.executors import PooledExecutor
 from durapool.executors.base import BranchOutcome, Failed
 from durapool.executors.open_batch import OpenBatch
 from durapool.pausing import pauses
-from durapool.pickling import dump_function, pickler_for
 from durapool.pool.batches import COMPANY, LOCAL, ActiveRun, PoolBatch, nested_batch, overdue, pack_outcome, waits
 from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import HeldLosses, lost_error, timeout_error
 from durapool.pool.messages import OF_WORKERS, acknowledge, outcome_of, stage_updates, take_of_worker
-from durapool.pool.places import connector
+from durapool.pool.places import connector, initializer_of
 from durapool.pool.supervisor import Link
 from durapool.pool.transfer import give_file, shipped
 from durapool.pool.wire import Kind, WireError, unpack_usage
@@ -51,12 +50,11 @@ class Pool:
 
     def __init__(self, executor: PooledExecutor) -> None:
         self.executor = executor
-        initializer = executor.initializer
         self._selector = selectors.DefaultSelector()
         self._workforce = Workforce(
             connector(executor),
             self._selector,
-            None if initializer is None else dump_function(initializer, "the initializer", pickler_for(executor)),
+            initializer_of(executor),
         )
         self._workforce.listen(self)
         self._dispatcher = Dispatcher(self._workforce, executor.max_branches_per_worker)
@@ -182,7 +180,7 @@ class Pool:
         """End the branches that have run longer than their executor's timeout."""
         for run in overdue(self._batches):
             self._dispatcher.take_back(run.worker)
-            _, *others = _clear(run.worker)
+            _, *others = run.worker.clear()
             self._workforce.dismiss(run.worker, GRACE)
             error = timeout_error(run.label, run.batch.limits.timeout or 0.0)
             self._ended(run, Failed(error_of(error, local=True)))
@@ -265,7 +263,7 @@ class Pool:
 
     def _stop(self, worker: Worker) -> None:
         """Kill a worker with the nested batches of its branch."""
-        for run in _clear(worker):
+        for run in worker.clear():
             self._abandon_nested(run)
             run.batch.runs.pop(run.index, None)
         self._workforce.dismiss(worker)
@@ -397,7 +395,7 @@ class Pool:
         self._again = True
         if not worker.runs:
             return
-        run, *others = _clear(worker)
+        run, *others = worker.clear()
         if not self._held.hold(run, loss):
             self._lose(run, loss)
         self._run_again(others)
@@ -417,10 +415,3 @@ class Pool:
             run.batch.runs.pop(run.index, None)
             run.batch.open.lost(run.index)
             self._again = True
-
-
-def _clear(worker: Worker) -> list[ActiveRun]:
-    """The runs of a worker that ends: the one it ran, and what it had begun since it was last heard of."""
-    runs = list(worker.runs)
-    worker.runs.clear()
-    return runs

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cache
 
 from durapool.exceptions import ClusterError, OrphanedBranch
 from durapool.executors import PooledExecutor, ProcessExecutor
@@ -126,10 +127,18 @@ def acquire(executor: PooledExecutor) -> RunningPool:
             crowded += _take_idle(MOST_IDLE)
             if not isinstance(executor, ProcessExecutor):
                 running.keep_in_background()
+                _close_clusters_in_time()
         running.users += 1
     for other in crowded:
         other.close()
     return running
+
+
+@cache
+def _close_clusters_in_time() -> None:
+    """At the end of the program, while threads can still be started: the libraries of clusters want some."""
+    register = getattr(threading, "_register_atexit", atexit.register)  # as concurrent.futures does
+    register(close_clusters)
 
 
 def _take_idle(keep: int) -> list[RunningPool]:
@@ -164,9 +173,17 @@ def remove(running: RunningPool) -> None:
 
 def close_all() -> None:
     """Close every pool; the next batch starts a new one."""
+    _close_those(list(_pools))
+
+
+def close_clusters() -> None:
+    """Close the pools on clusters."""
+    _close_those([key for key, running in list(_pools.items()) if not running.pool.link.sends_ahead])
+
+
+def _close_those(keys: list[tuple[object, ...]]) -> None:
     with _lock:
-        pools = list(_pools.values())
-        _pools.clear()
+        pools = [_pools.pop(key) for key in keys if key in _pools]
     for running in pools:
         running.close()
 

@@ -103,6 +103,12 @@ class Worker:
             small.append(self.outgoing.popleft())
         return b"".join(small)
 
+    def clear(self) -> list[ActiveRun]:
+        """Its runs, which it will not end: the one that it ran, and what it had begun since it was last heard of."""
+        runs = list(self.runs)
+        self.runs.clear()
+        return runs
+
     def take_back(self, most: int) -> int:
         """Take back up to `most` branches from the end of its line; how many it had not begun."""
         unsent = min(most, self.permits)
