@@ -61,7 +61,8 @@ class Dispatcher:
             return None  # this machine stays as it is
         startable = sum(batch.open.coordinator.startable for batch in batches)
         running = [worker for worker in self._workforce if worker.runs or worker.stale]
-        wanted = startable + len(self.returning) + sum(worker.busy for worker in running)
+        lent = sum(1 for worker in running if worker.run is not None and worker.run.lent)
+        wanted = startable + len(self.returning) + len(running) - lent
         return self._workforce.link.adjust(wanted, {worker.site for worker in running})
 
     def start_one(self, batches: Sequence[PoolBatch], site: int) -> bool:

@@ -105,7 +105,8 @@ class Workforce:
         """Where one more worker may run; the one first whose idle worker was used last."""
         room = dict(self._link.places)
         for worker in self._employed.values():
-            if worker.busy and worker.site in room:
+            runs = worker.runs
+            if worker.site in room and (not runs[0].nested if runs else worker.stale):  # else its place is lent
                 room[worker.site] -= 1
         free = [site for site, places in room.items() if places > 0]
         if len(free) > 1 and self._idle:
