@@ -132,8 +132,11 @@ class TravellingPickler(FunctionPickler):
 
     @staticmethod
     def finds(module_name: str | None) -> bool:
-        """See `FunctionPickler.finds`. Whether the module is part of Python or of an installed package."""
-        return is_importable(module_name) and _is_installed(module_name or "")
+        """See `FunctionPickler.finds`. Whether the module is part of Python or of an installed package.
+
+        What this process's path would find under its name now is no matter: Ray puts its own psutil ahead of another.
+        """
+        return module_name not in (None, "__main__") and _is_installed(module_name or "")
 
 
 def pickler_for(executor: PooledExecutor) -> type[FunctionPickler]:
