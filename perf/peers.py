@@ -7,6 +7,7 @@ None of them records anything. The durable libraries are in `durable_peers.py`.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from abc import abstractmethod
@@ -223,6 +224,35 @@ class Dask(Futures):
         future = self.submit(task)
         wait_for_pid(folder)
         self.pool.cancel([future], force=True)
+
+
+class Ray(Peer):
+    """`ray.remote` on a local cluster, of which a process has one: `workers` bounds the tasks that run at once.
+
+    It has CPUs to spare, so that tasks need not wait for actors that still hold theirs.
+    """
+
+    name, module, distribution = "ray", "ray", "ray"
+    sends_lambdas = True
+
+    def open(self) -> None:
+        """See `Peer`."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        self.ray = import_module("ray")
+        if not self.ray.is_initialized():
+            amounts = {"num_cpus": 2 * WORKERS, "resources": {"turn": WORKERS}}
+            self.ray.init("local", include_dashboard=False, log_to_driver=False, logging_level="ERROR", **amounts)
+
+    def close(self) -> None:
+        """See `Peer`."""
+        self.ray.shutdown()
+
+    def call_each(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        """See `Peer`."""
+        turn = {"turn": WORKERS / self.workers}
+        remote = self.ray.remote(num_cpus=0, max_retries=0, resources=turn)(function)
+        results: list[Any] = self.ray.get([remote.remote(item) for item in items])
+        return results
 
 
 class Joblib(FaultPeer):

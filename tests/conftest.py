@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import compileall
 import signal
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,3 +28,16 @@ EXECUTORS = ("thread", "process:2")
 def executor(request: pytest.FixtureRequest) -> str:
     """Each executor in turn: whatever uses this fixture must not see a difference."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """The Ray cluster of this session, which "ray" without an address uses: of two CPUs, as tests expect, or more."""
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed: pip install durapool[ray]")
+    from durapool.cluster.engine import open_engine
+    from durapool.executors import RayExecutor
+
+    engine = open_engine(RayExecutor(workers=2))
+    yield
+    engine.close()

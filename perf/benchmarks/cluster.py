@@ -13,13 +13,13 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
-from durapool import DaskExecutor, DurableContext, MemoryStore, durable_execution
+from durapool import DaskExecutor, DurableContext, MemoryStore, RayExecutor, durable_execution
 from durapool.executors import ClusterExecutor
 from durapool.pool import registry
 from perf.durable import run_anew
 from perf.harness import Contender, measure, timed
 from perf.peer import Peer
-from perf.peers import Dask
+from perf.peers import Dask, Ray
 from perf.report import Figure, Report
 
 ROUNDS = 5
@@ -34,7 +34,10 @@ class Engine:
     executor: Callable[[Any], ClusterExecutor]
 
 
-ENGINES = {"Dask": Engine(Dask, "distributed", lambda peer: DaskExecutor(peer.pool))}
+ENGINES = {
+    "Dask": Engine(Dask, "distributed", lambda peer: DaskExecutor(peer.pool)),
+    "Ray": Engine(Ray, "ray", lambda peer: RayExecutor(workers=peer.workers)),
+}
 
 
 @dataclass(frozen=True)

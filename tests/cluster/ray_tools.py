@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import textwrap
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -127,14 +126,6 @@ def ray_head() -> Iterator[tuple[str, subprocess.Popen[str]]]:
             head.kill()
             head.wait()
         head.stdout.close()
-
-
-def wait_until(condition, seconds: float = LONGEST) -> None:
-    """Until it is true; the time is only for a test that fails."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def still_running(processes: list[psutil.Process], seconds: float) -> list[psutil.Process]:

@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from itertools import pairwise
 
 import pytest
-from ray_tools import LONGEST, TOKEN, actor, noted, ray_head, start_program, wait_until
+from cluster_tools import wait_until
+from ray_tools import LONGEST, TOKEN, actor, noted, ray_head, start_program
 
 import durapool
 from durapool import MapConfig, durable_execution
@@ -173,7 +174,7 @@ except durapool.exceptions.ClusterError as error:
 
 def test_a_cluster_whose_head_is_gone_is_said_and_the_program_lives(tmp_path):
     with ray_head() as (address, head), start_program(tmp_path, HANGS, f"ray:{address}", **TOKEN) as program:
-        wait_until(lambda: noted(tmp_path)["up"] == 2 or program.poll() is not None)
+        wait_until(lambda: noted(tmp_path)["up"] == 2 or program.poll() is not None, LONGEST)
         head.kill()
         began = time.monotonic()
         output, errors = program.communicate(timeout=LONGEST)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from ray_tools import LONGEST, actor, actors, noted, recorded_steps, start_program, still_running, wait_until
+from cluster_tools import is_gone, note, wait_until
+from ray_tools import LONGEST, actor, actors, noted, recorded_steps, start_program, still_running
 
 import durapool
 from durapool import CompletionConfig, MapConfig, ParallelConfig, durable_execution
@@ -23,12 +24,6 @@ from durapool.stores import MemoryStore, SQLiteStore
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")]
 
 ALL = CompletionConfig.all_completed()
-
-
-def note(path, line):
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    os.write(handle, f"{line}\n".encode())
-    os.close(handle)
 
 
 def hang():
@@ -50,7 +45,7 @@ def test_a_killed_actor_loses_its_branch_only(ray_cluster):
             hang()
         return ctx.step(lambda _: item * 10)
 
-    items = run_map(branch, RayExecutor(workers=2))
+    items = run_map(branch, RayExecutor(workers=2, retry_lost=0))
     assert [item.result for item in items] == [0, None, 20, 30, 40, 50]
     assert items[1].error.type == "WorkerLostError"
     assert os.uname().nodename in items[1].error.message
@@ -67,7 +62,7 @@ def test_what_is_lost_runs_elsewhere_from_its_checkpoints(ray_cluster, tmp_path)
             hang()
         return ctx.step(lambda _: item * 10, name="second")
 
-    items = run_map(branch, RayExecutor(workers=2, retry_lost=1))
+    items = run_map(branch, RayExecutor(workers=2))
     assert [item.result for item in items] == [0, 10, 20, 30, 40, 50]
     assert sorted(notes.read_text().splitlines()) == [f"first {index}" for index in range(6)]
 
@@ -90,7 +85,7 @@ def test_losers_are_cancelled(ray_cluster, tmp_path):
 
     assert durapool.run(handler, store=MemoryStore()) == ["won"]
     loser = int((tmp_path / "pid").read_text())
-    wait_until(lambda: not psutil.pid_exists(loser))
+    wait_until(lambda: is_gone(loser))
 
 
 def test_suspended_branches_hold_no_slot(ray_cluster, tmp_path, monkeypatch):
@@ -149,7 +144,7 @@ def test_nothing_is_left_when_the_program_is_killed(tmp_path):
     )
     with program:
         try:
-            wait_until(lambda: noted(tmp_path)["up"] == 2 or program.poll() is not None)
+            wait_until(lambda: noted(tmp_path)["up"] == 2 or program.poll() is not None, LONGEST)
             family = psutil.Process(program.pid).children(recursive=True)
             [folder] = {found[0] for each in family if (found := re.findall(r"/\S*/durapool-ray-\w+", cmdline(each)))}
         finally:
@@ -186,7 +181,7 @@ execute(branch, sys.argv[1])
 def test_a_run_whose_cluster_dies_is_resumed_on_processes(tmp_path, kill):
     source = DIES_AT_THE_LAST.replace("{kill}", kill)
     with start_program(tmp_path, source, "ray") as program:
-        wait_until(lambda: (tmp_path / "killed").exists() or program.poll() is not None)
+        wait_until(lambda: (tmp_path / "killed").exists() or program.poll() is not None, LONGEST)
         began = time.monotonic()
         _, errors = program.communicate(timeout=LONGEST)
     assert program.returncode != 0

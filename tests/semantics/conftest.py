@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 LOCAL = ("thread", "process:2")
-CLUSTERS = ("dask",)
+CLUSTERS = ("dask", "ray")
 
 
-@pytest.fixture(params=[*LOCAL, *CLUSTERS])
+@pytest.fixture(params=[*LOCAL, "dask", pytest.param("ray", marks=pytest.mark.ray)])
 def executor(request: pytest.FixtureRequest) -> str:
     """Each executor in turn: whatever uses this fixture must not see a difference."""
     name = str(request.param)

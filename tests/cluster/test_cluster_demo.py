@@ -1,4 +1,4 @@
-"""The demo job on Dask: a Dask worker is killed half-way, the result is the same, and no recorded step runs twice."""
+"""The demo job on a cluster: a slot of it is killed half-way, the result is the same, no recorded step runs twice."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from cluster_tools import wait_until
-
-pytest.importorskip("distributed", reason="distributed is not installed: pip install durapool[dask]")
 
 JOB = Path(__file__).parents[2] / "examples" / "code_clones.py"
 FILES, CHUNK = 30, 3
@@ -41,21 +40,26 @@ def steps(folder: Path) -> Counter[str]:
     return Counter(line.split()[0] for line in log.read_text().splitlines()) if log.exists() else Counter()
 
 
-def worker_that_works(process: subprocess.Popen[bytes]) -> psutil.Process:
-    """A Dask worker of the job's local cluster below which branches run."""
+def slot_that_works(process: subprocess.Popen[bytes]) -> psutil.Process:
+    """A process of the job's local cluster below which branches run: a Dask worker, or a Ray actor."""
     for child in psutil.Process(process.pid).children(recursive=True):
         if any("durapool.worker.supervisor" in " ".join(each.cmdline()) for each in child.children()):
             return child
-    raise AssertionError("no Dask worker of the job runs branches")
+    raise AssertionError("no slot of the job runs branches")
 
 
-def test_the_demo_job_survives_the_loss_of_a_dask_worker(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("executor", "module"), [("dask", "distributed"), pytest.param("ray", "ray", marks=pytest.mark.ray)]
+)
+def test_the_demo_job_survives_the_loss_of_a_slot(tmp_path: Path, executor: str, module: str) -> None:
+    if find_spec(module) is None:
+        pytest.skip(f"{module} is not installed: pip install durapool[{executor}]")
     expected = finish(start(tmp_path / "undisturbed", "process:2"))
     folder = tmp_path / "killed"
-    process = start(folder, "dask")
+    process = start(folder, executor)
     half = FILES // CHUNK
     wait_until(lambda: steps(folder).total() >= half, 60)
-    os.kill(worker_that_works(process).pid, signal.SIGKILL)
+    os.kill(slot_that_works(process).pid, signal.SIGKILL)
     assert finish(process) == expected
     again = {step: count for step, count in steps(folder).items() if count > 1}
     assert len(again) <= 1, "a step that was not finished runs again, and no other"
