@@ -1,7 +1,8 @@
 """CPU-bound branches as a Lambda function: durapool's processes against AWS's own SDK, whose branches are threads.
 
 The same local service of AWS's, the same work, an environment of each kind that is warm. What counts is the wall time
-from starting the execution to its recorded result. Then how many calls of the service a batch costs, for which the
+from starting the execution to its recorded result. A bare fork and bare threads, in the same rounds, say what the
+machine gives two processes at this moment. Then how many calls of the service a batch costs, for which the
 service bills and which take a round trip each.
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from durapool import DurableContext, durable_execution
-from perf.benchmarks.cpu import burn, loops_of
+from perf.benchmarks.cpu import burn, loops_of, raw_fork, raw_threads
 from perf.durable_peers import AWS_SDK
 from perf.harness import ROOT, Contender, measure, timed
 from perf.local_lambda.endpoint import Function
@@ -97,6 +98,10 @@ def run(rounds: int, sizes: Sizes = FULL) -> Report:
                 assert execution.result == [burn(loops)] * branches, f"{execution.error}\n{local.log}"
 
             contenders = [Contender(name, timed(partial(execute, name)), branches) for name in FUNCTIONS]
+            contenders += [
+                Contender("raw fork", timed(partial(raw_fork, loops, branches)), branches),
+                Contender("raw threads", timed(partial(raw_threads, loops, branches)), branches),
+            ]
             table = measure("CPU-bound branches", contenders, rounds, baseline=AWS_SDK)
         with LocalLambda(Path(folder), variables=variables) as local:
             counts = {name: calls_of(local, name, sizes.counted) for name in COUNTED}
@@ -104,6 +109,7 @@ def run(rounds: int, sizes: Sizes = FULL) -> Report:
     report.figures = [
         Figure(f"{PROCESS} / {AWS_SDK}", table.ratio(PROCESS, AWS_SDK), TARGET),
         Figure(f"{THREAD} / {AWS_SDK}", table.ratio(THREAD, AWS_SDK)),
+        Figure("raw fork / raw threads", table.ratio("raw fork", "raw threads")),
     ]
     batch = "{} branches of {} steps".format(*sizes.counted)
     for name, (calls, updates) in counts.items():
