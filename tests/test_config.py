@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any
 
 import pytest
 
+from durapool import executors
 from durapool.config import (
     CallbackConfig,
     ChildConfig,
@@ -23,7 +25,7 @@ from durapool.config import (
     WaitForCallbackConfig,
 )
 from durapool.exceptions import ValidationError
-from durapool.executors import ProcessExecutor, ThreadExecutor, parse_executor, parse_size
+from durapool.executors import DaskExecutor, ProcessExecutor, RayExecutor, ThreadExecutor, parse_executor, parse_size
 from durapool.retries import RetryPresets
 
 
@@ -151,14 +153,59 @@ def test_the_other_configs_have_defaults() -> None:
         ("process", ProcessExecutor()),
         ("process:8", ProcessExecutor(workers=8)),
         (ThreadExecutor(5), ThreadExecutor(5)),
+        ("dask", DaskExecutor()),
+        ("dask:tcp://10.0.0.1:8786", DaskExecutor("tcp://10.0.0.1:8786")),
+        ("ray", RayExecutor()),
+        ("ray:auto", RayExecutor("auto")),
         (ProcessExecutor(timeout=1.5), ProcessExecutor(timeout=1.5)),
     ],
 )
-def test_an_executor_is_named_or_given(spec: Any, expected: Any) -> None:
+def test_an_executor_is_named_or_given(spec: Any, expected: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "find_spec", lambda module: module)  # as where the extras are installed
     assert parse_executor(spec) == expected
 
 
-@pytest.mark.parametrize("spec", ["", "threads", "process:", "process:x", "process:-1", "process:0", None, 8])
+@pytest.mark.parametrize("name", ["dask", "ray"])
+def test_a_missing_extra_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "find_spec", lambda module: None)
+    with pytest.raises(ValidationError, match=rf"pip install \"durapool\[{name}\]\""):
+        parse_executor(name)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"address": " "},
+        {"workers": 0},
+        {"resources": ["GPU"]},
+        {"resources": {"GPU": -1}},
+        {"resources": {"GPU": "1"}},
+        {"resources": {1: 1}},
+        {"resources": {"resources": {"GPU": True}}},
+        {"retry_lost": -1},
+        {"timeout": 0},
+    ],
+)
+@pytest.mark.parametrize("kind", [DaskExecutor, RayExecutor])
+def test_a_wrong_executor_on_a_cluster_is_refused(kind: Any, changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        kind(**changes)
+
+
+def test_an_executor_on_a_cluster_goes_to_workers_without_its_connection() -> None:
+    class Connection:
+        def __str__(self) -> str:
+            return "tcp://somewhere"
+
+    executor = DaskExecutor(Connection(), resources={"GPU": 1}, memory_limit="1KiB")
+    there = pickle.loads(pickle.dumps(executor))
+    assert there == DaskExecutor("tcp://somewhere", resources={"GPU": 1}, memory_limit=1024)
+    assert hash(there) == hash(executor)
+
+
+@pytest.mark.parametrize(
+    "spec", ["", "threads", "dask:", "ray: ", "process:", "process:x", "process:-1", "process:0", None, 8]
+)
 def test_another_executor_is_refused(spec: Any) -> None:
     with pytest.raises(ValidationError):
         parse_executor(spec)

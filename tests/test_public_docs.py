@@ -68,6 +68,7 @@ GIVEN = {
 INTERNAL = {
     "durapool.exceptions.OrphanedBranch",
     "durapool.exceptions.Signal",
+    "durapool.exceptions.ClusterFailure",
     "durapool.exceptions.StoreFailure",
     "durapool.execution.failure_of",
     "durapool.execution.new_execution_id",

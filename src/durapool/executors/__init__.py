@@ -151,9 +151,9 @@ class DaskExecutor(_Cluster):
         ValidationError: a value out of range.
 
     Example:
-        >>> executor = DaskExecutor("tcp://10.0.0.1:8786", workers=100, retry_lost=2)
-        >>> context.map(range(1000), simulate, config=MapConfig(executor=executor)).success_count
-        1000
+        >>> config = ParallelConfig(executor=DaskExecutor("tcp://10.0.0.1:8786", workers=100, resources={"GPU": 1}))
+        >>> config.executor.workers
+        100
     """
 
 
@@ -183,9 +183,9 @@ class RayExecutor(_Cluster):
         ValidationError: a value out of range.
 
     Example:
-        >>> executor = RayExecutor("auto", resources={"num_cpus": 2}, retry_lost=2)
-        >>> context.map(range(1000), simulate, config=MapConfig(executor=executor)).success_count
-        1000
+        >>> config = ParallelConfig(executor=RayExecutor("auto", resources={"num_cpus": 2}))
+        >>> config.executor.resources
+        {'num_cpus': 2}
     """
 
 
