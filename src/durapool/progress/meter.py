@@ -25,13 +25,13 @@ class Meter:
     def measured(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with what is known of each process."""
         now = time.monotonic()
-        pids = {os.getpid(), *(row.pid for row in snapshot.workers if row.pid)}
+        pids = {os.getpid(), *(row.pid for row in snapshot.workers if row.pid and row.is_here)}
         if now >= self._due:
             self._due = now + self._period
             self._loads = {pid: load for pid in pids if (load := self._measure(pid)) is not None}
             self._processes = {pid: process for pid, process in self._processes.items() if pid in pids}
         loads = self._loads
-        workers = tuple(replace(row, load=loads.get(row.pid)) for row in snapshot.workers)
+        workers = tuple(replace(row, load=loads.get(row.pid) if row.is_here else None) for row in snapshot.workers)
         return replace(snapshot, workers=workers, load=loads.get(os.getpid()))
 
     def _measure(self, pid: int) -> Load | None:

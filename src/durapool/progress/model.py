@@ -71,7 +71,8 @@ class Load:
 class WorkerRow:
     """One worker process. `pid` 0 until it has come up; `branch` empty while it is idle.
 
-    `lent` tells that it only waits for a batch that its branch has started; `load` None where it is not known.
+    `lent` tells that it only waits for a batch that its branch has started; `load` None where it is not known;
+    `is_here` that the process is one of this machine.
     """
 
     number: int
@@ -79,6 +80,7 @@ class WorkerRow:
     branch: str = ""
     lent: bool = False
     load: Load | None = None
+    is_here: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from durapool.progress.model import BatchProgress, End, Snapshot, WorkerRow
@@ -154,11 +155,12 @@ class Observer:
         return tuple(found.values())
 
     def _row(self, worker: Worker, run: ActiveRun | None) -> WorkerRow:
+        row = WorkerRow(worker.number, worker.pid, is_here=not worker.site)
         if run is None:
-            return WorkerRow(worker.number, worker.pid)
+            return row
         if run.batch.execution_id != self.execution_id:
-            return WorkerRow(worker.number, worker.pid, f"a branch of {run.batch.execution_id}")
-        return WorkerRow(worker.number, worker.pid, run.label, run.lent)
+            return replace(row, branch=f"a branch of {run.batch.execution_id}")
+        return replace(row, branch=run.label, lent=run.lent)
 
 
 def _run_of(worker: Worker) -> ActiveRun | None:
