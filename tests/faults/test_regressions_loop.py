@@ -195,12 +195,12 @@ def test_an_idle_worker_that_has_died_loses_no_branch():
     started = []
     start = pool._dispatcher._start
 
-    def kill_then_start(batch, index):
+    def kill_then_start(batch, index, site):
         if not started:
             os.kill(pid, signal.SIGSTOP)  # it cannot take up the branch before it dies
             os.kill(pid, signal.SIGKILL)
         started.append(index)
-        return start(batch, index)
+        return start(batch, index, site)
 
     pool._dispatcher._start = kill_then_start
     assert run_batch([lambda ctx: ctx.step(lambda _: "done")], "process:1") == ["done"]

@@ -79,6 +79,7 @@ def test_json_lines_have_stdout_for_themselves(monkeypatch: pytest.MonkeyPatch) 
         "pid": 4002,
         "branch": "",
         "lent": False,
+        "is_here": True,
         "load": {"cpu_percent": 0.0, "rss": 20 << 20},
     }
     assert (batch["event"], batch["name"], batch["end"]) == ("batch", "frames", "decided")
