@@ -350,6 +350,7 @@ def test_agents_that_never_come_up_end_the_run(engine: FakeEngine) -> None:
     engine.lease = fail  # type: ignore[method-assign]  # for this test
     with pytest.raises(ClusterError, match="the fake cluster starts no agents: its task failed"):
         run_batch([lambda ctx: 1], "dask")
+    assert engine.closed, "a pool that is of no use any more lets go of the cluster"
 
 
 def test_a_cluster_without_a_fitting_node_is_waited_for_and_then_is_an_error(

@@ -84,6 +84,9 @@ class Driver:
             action()
         except OrphanedBranch:
             return
+        except ClusterError:
+            if not self.poisoned:  # it is the action's own
+                raise
         finally:
             with self._lock:
                 self._pausing -= 1
