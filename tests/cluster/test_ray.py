@@ -83,6 +83,7 @@ def test_slots_are_counted_by_what_nodes_have(head, resources, slots):
 
 
 def test_resources_that_no_node_has_are_said(head, monkeypatch):
+    monkeypatch.setattr("durapool.cluster.leases.HINT_SECONDS", 0.1)
     monkeypatch.setattr("durapool.cluster.leases.PATIENCE", 0.5)
     with pytest.raises(ClusterError, match="no node that can run a branch"):
         results(lambda ctx, item, index, inputs: item, RayExecutor(head, resources={"num_gpus": 5}))

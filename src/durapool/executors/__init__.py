@@ -165,7 +165,8 @@ class RayExecutor(_Cluster):
 
     Args:
         address: as `ray.init` takes it: "auto", "ray://10.0.0.1:10001", "10.0.0.1:6379"; None for the cluster that this
-            program is connected to, or else one on this machine, which ends with this program.
+            program is connected to, or that RAY_ADDRESS names, or else one on this machine, which ends with this
+            program.
         workers: at most so many slots at once; None for as many as the cluster has.
         resources: what each branch needs, in Ray's words: {"num_cpus": 1, "num_gpus": 1, "memory": 2e9, "resources":
             {"licence": 1}}; None for one CPU.
