@@ -35,6 +35,25 @@ def test_no_more_agents_than_branches(engine: FakeEngine) -> None:
     assert len(engine.granted) <= 3
 
 
+def test_a_cluster_that_grows_is_used_at_once(engine: FakeEngine, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    engine.size = 1
+
+    def branch(ctx: Any) -> None:
+        note(log, "begun")
+        wait_until(lambda: len(notes(log)) == 2)
+
+    def grow() -> None:
+        wait_until(lambda: notes(log))
+        engine.size = 2
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    assert run_batch([branch] * 2, "dask") == [None, None]
+    thread.join()
+    assert len(engine.granted) == 2
+
+
 def test_no_more_agents_than_workers_asked_for(engine: FakeEngine) -> None:
     engine.size = 5
     run_batch([lambda ctx: 1] * 8, DaskExecutor(workers=2))

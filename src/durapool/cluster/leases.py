@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LINGER = 2.0  # seconds that an agent without work keeps its slot
 MOST_FUTILE = 3  # agents in a row that end before they have come up
 HINT_SECONDS = 10.0  # without any agent, until it is said that the cluster gives no slot
+GROWTH_SECONDS = 1.0  # between two looks at whether the cluster has grown, where more could be run
 PATIENCE = 60.0  # seconds without any agent while the cluster has no node that would do
 
 _logger = logging.getLogger(__name__)
@@ -50,7 +51,8 @@ class Leases:
             ClusterError: no slot can ever be had.
         """
         self._idle = {agent: self._idle.get(agent, now) for agent in idle}
-        wanted = min(wanted, self._limit()) if wanted else 0
+        asked_for = wanted if self._most is None else min(wanted, self._most)
+        wanted = min(asked_for, max(1, self._engine.slots()))  # a cluster that grows by demand shall see some
         missing = wanted - up - len(self._asked)
         for _ in range(missing):
             agent = next(_numbers)
@@ -67,12 +69,9 @@ class Leases:
             waits.append(self._look_after_first(now))
         else:
             self._waiting_since = None
+        if asked_for > wanted:
+            waits.append(GROWTH_SECONDS)
         return max(0.0, min(waits)) if waits else None
-
-    def _limit(self) -> int:
-        """At least one is asked for: a cluster that grows by demand shall see some."""
-        slots = max(1, self._engine.slots())
-        return slots if self._most is None else min(slots, self._most)
 
     def _look_after_first(self, now: float) -> float:
         if self._waiting_since is None:
