@@ -25,6 +25,7 @@ from durapool.executors.base import (
     Succeeded,
     Suspended,
 )
+from durapool.executors.waiting import Waiting
 from durapool.records import (
     DETAIL_REPLAY_CHILDREN,
     DETAIL_USAGE,
@@ -52,7 +53,7 @@ class OpenBatch:
         self.crash: BaseException | None = None
         self._payloads: dict[int, Payload | None] = {}  # of branches that succeeded; None: only a summary is recorded
         self._errors: dict[int, ErrorObject | None] = {}  # of those that failed
-        self._waiting: dict[int, frozenset[str]] = {}
+        self._waiting = Waiting()
         self._starts: dict[int, Update] = {}  # of branches that run
         self._begun = bytearray(plan.total)  # 1: something may be recorded below the branch
         self._recover()
@@ -88,7 +89,7 @@ class OpenBatch:
         """The branch to start now, or None."""
         index = self.coordinator.next()
         if index is not None:
-            self._waiting.pop(index, None)
+            self._waiting.discard(index)
         return index
 
     def recorded(self, index: int) -> list[Operation]:
@@ -121,7 +122,7 @@ class OpenBatch:
                     self._errors[index] = error
                     self._record_end(index, Action.FAIL, None, error, None, usage)
             case Suspended(waiting_on):
-                self._waiting[index] = waiting_on
+                self._waiting.add(index, waiting_on, self.view)
                 self.coordinator.on_suspended(index)
             case Crashed(exception):
                 if self.coordinator.decision is None:
@@ -194,17 +195,15 @@ class OpenBatch:
     @property
     def has_waiting(self) -> bool:
         """Whether a branch is suspended."""
-        return bool(self._waiting)
+        return len(self._waiting) > 0
 
     def wake_due(self) -> None:
         """Let suspended branches go on whose operations are due."""
         if not self._waiting:
             return
         self.view.settle()
-        for index, waiting_on in list(self._waiting.items()):
-            if any(self.view.is_due(operation_id) for operation_id in waiting_on):
-                del self._waiting[index]
-                self.coordinator.on_ready(index)
+        for index in self._waiting.take_due(self.view):
+            self.coordinator.on_ready(index)
 
     @property
     def is_over(self) -> bool:
@@ -217,7 +216,7 @@ class OpenBatch:
         if reason is not None:
             return Decided(reason, self._items())
         if self.coordinator.is_blocked:
-            return Suspended(frozenset().union(*self._waiting.values()))
+            return Suspended(self._waiting.operations)
         return None
 
     def _items(self) -> list[ItemRecord]:

@@ -190,6 +190,31 @@ class ActiveRun:
             operations.add(identity)
 
 
+class Levels:
+    """How deep batches nest: for each level, as many idle workers as the pool has places are worth keeping.
+
+    An execution whose last outermost batch nested may nest again, so what that one needed is kept for the next.
+    """
+
+    def __init__(self) -> None:
+        self._execution = ""
+        self._deepest = self._deepest_before = 0
+
+    @property
+    def count(self) -> int:
+        """Levels in use, the outermost included."""
+        return max(self._deepest, self._deepest_before) + 1
+
+    def begin(self, execution_id: str) -> None:
+        """An outermost batch opens, and nothing else is open."""
+        self._deepest_before = self._deepest if execution_id == self._execution else 0
+        self._deepest, self._execution = 0, execution_id
+
+    def note(self, depth: int) -> None:
+        """A batch of this depth opens."""
+        self._deepest = max(self._deepest, depth)
+
+
 def waits(batches: Sequence[PoolBatch]) -> list[float]:
     """Seconds until something of these is due: what suspended branches wait for, and the times of running ones."""
     due = [batch.open.view.next_due() for batch in batches if batch.open.has_waiting]

@@ -29,7 +29,17 @@ from durapool.executors import PooledExecutor
 from durapool.executors.base import BranchOutcome, Failed
 from durapool.executors.open_batch import OpenBatch
 from durapool.pausing import pauses
-from durapool.pool.batches import COMPANY, LOCAL, ActiveRun, PoolBatch, nested_batch, overdue, pack_outcome, waits
+from durapool.pool.batches import (
+    COMPANY,
+    LOCAL,
+    ActiveRun,
+    Levels,
+    PoolBatch,
+    nested_batch,
+    overdue,
+    pack_outcome,
+    waits,
+)
 from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import HeldLosses, lost_error, timeout_error
@@ -66,9 +76,7 @@ class Pool:
         self._inbox: deque[PoolBatch] = deque()
         self._batches: list[PoolBatch] = []  # deepest first, then oldest
         self._pace = LOCAL  # of the batch that was opened last
-        self._deepest = 0  # since the pool was last without a batch: for each level more workers are worth keeping
-        self._deepest_before = 0  # before that, in the same execution: its next batch may nest as its last one did
-        self._execution = ""  # whose outermost batch came last
+        self._levels = Levels()
         self._acks: dict[Worker, ActiveRun] = {}
         self._held = HeldLosses()
         self._again = False  # something was staged after the commit: turn once more without waiting
@@ -199,10 +207,9 @@ class Pool:
         self._pace = batch.pace
         self._batches.sort(key=lambda each: (-each.depth, each.key))
         if len(self._batches) == 1:
-            self._deepest_before = self._deepest if batch.execution_id == self._execution else 0
-            self._deepest, self._execution = 0, batch.execution_id
-            self._workforce.trim(self._worth_keeping)
-        self._deepest = max(self._deepest, batch.depth)
+            self._levels.begin(batch.execution_id)
+            self._workforce.trim(self.link.size * self._levels.count)
+        self._levels.note(batch.depth)
         self._again = True
 
     def _wake_suspended(self) -> None:
@@ -373,12 +380,7 @@ class Pool:
         if most is not None and worker.branches >= most:
             self._workforce.retire(worker)
         else:
-            self._workforce.release(worker, keep=self._worth_keeping)
-
-    @property
-    def _worth_keeping(self) -> int:
-        """How many workers may be idle."""
-        return self.link.size * (max(self._deepest, self._deepest_before) + 1)
+            self._workforce.release(worker, keep=self.link.size * self._levels.count)
 
     def _spawn(self, run: ActiveRun, number: int, body: Any) -> None:
         plan, cargo, limits = unpack_plan(body, self.executor)
