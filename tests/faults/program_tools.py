@@ -19,6 +19,12 @@ def still_running(processes: Iterable[psutil.Process], timeout: float = 2) -> li
     return [process for process in alive if not _is_zombie(process)]
 
 
+def descendants(besides: Iterable[psutil.Process] = ()) -> set[psutil.Process]:
+    """Those of this process, but for these and theirs: a browser or a service that serves other tests."""
+    others = {below for process in besides if process.is_running() for below in process.children(recursive=True)}
+    return set(psutil.Process().children(recursive=True)) - others - set(besides)
+
+
 def _is_zombie(process: psutil.Process) -> bool:
     try:
         return process.status() == psutil.STATUS_ZOMBIE
