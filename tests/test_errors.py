@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copyreg
 import json
 import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -307,3 +309,26 @@ def test_a_branchs_step_error_still_names_the_original_two_levels_up() -> None:
     assert (child.value.message, child.value.error_type) == ("deep", "ValueError")
     assert type(child.value.__cause__) is StepError
     assert type(child.value.__cause__.__cause__) is ValueError
+
+
+@pytest.fixture
+def tracebacks_pickled() -> Iterator[None]:
+    """As in a program that imports distributed: it has all exceptions pickled with causes and traceback."""
+    support = pytest.importorskip("tblib.pickling_support", reason="tblib is not installed")
+    before = dict(copyreg.dispatch_table)
+    support.install()
+    yield
+    copyreg.dispatch_table.clear()
+    copyreg.dispatch_table.update(before)
+
+
+@pytest.mark.usefixtures("tracebacks_pickled")
+def test_an_exception_comes_back_although_others_pickle_it_in_their_own_way() -> None:
+    assert cast(SystemExit, rebuilt(raised(SystemExit(3)))).code == 3
+    error = raised(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"))
+    error.__cause__ = raised(KeyError("k"))
+    error.__cause__.__context__ = error
+    back = rebuilt(error)
+    assert back.args == error.args
+    assert isinstance(back.__cause__, KeyError)
+    assert back.__cause__.__context__ is back

@@ -8,6 +8,7 @@ finds it by module and qualified name among those that came with its functions.
 
 from __future__ import annotations
 
+import copyreg
 import importlib.util
 import io
 import os
@@ -368,7 +369,15 @@ class _ExceptionPickler(ValuePickler):
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, BaseException) and _reduces_by_default(type(obj)):
             return _rebuild, (type(obj), obj.args), obj.__dict__ or None
+        if isinstance(obj, BaseException) and _is_of_tblib(copyreg.dispatch_table.get(type(obj))):
+            return obj.__reduce_ex__(PROTOCOL)
         return super().reducer_override(obj)
+
+
+def _is_of_tblib(reducer: Any) -> bool:
+    """Whether it is what `distributed` installs for all exceptions: it ties them to causes and tracebacks, which are
+    recorded beside them, and drops what a class keeps elsewhere, such as the code of SystemExit."""
+    return reducer is not None and str(getattr(reducer, "__module__", "")).startswith("tblib.")
 
 
 def _reduces_by_default(cls: type[BaseException]) -> bool:
