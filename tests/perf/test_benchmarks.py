@@ -46,6 +46,8 @@ MODULES = {
     "dask.distributed": "distributed",
     "AWS SDK": "aws_durable_execution_sdk_python_testing",
     "DBOS (SQLite)": "dbos",
+    "Dask": "distributed",
+    "Ray": "ray",
 }
 POOLS = ["Pebble", "loky", "joblib (loky)", "dask.distributed"]
 CONTENDERS = {
@@ -56,6 +58,7 @@ CONTENDERS = {
     "payload": POOLS,
     "checkpoint": ["DBOS (SQLite)"],
     "nested": ["joblib (loky)"],
+    "cluster": ["Dask", "Ray"],
     "faults": POOLS,
 }
 """Which libraries that may be missing each benchmark compares with."""
