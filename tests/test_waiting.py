@@ -24,12 +24,12 @@ class Clock(SystemClock):
 
 
 class Watched:
-    """A journal that notes which operations were asked for."""
+    """A view of a journal that notes which operations were asked for."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
+        self.view = journal.view("the test")
         self.asked: list[str] = []
-        self.get, self.now = journal.get, journal.now
 
     def is_due(self, operation_id: str) -> bool:
         self.asked.append(operation_id)
@@ -52,14 +52,14 @@ def journal(clock: Clock) -> Iterator[Any]:
 
 
 def take(waiting: Waiting, journal: Any) -> list[int]:
-    journal.journal.settle()
-    return waiting.take_due(journal)
+    return waiting.take_due(journal.view.settle(), journal)
 
 
 def test_only_branches_whose_time_has_come_are_asked_about(journal: Any, clock: Clock) -> None:
     waiting = Waiting()
     for index in range(1, 1001):
         waiting.add(index, frozenset({f"wait-{index}"}), journal)
+    journal.asked.clear()
     assert take(waiting, journal) == []
     assert journal.asked == []
     clock.at = START + 2
@@ -78,19 +78,21 @@ def test_the_earliest_of_several_operations_lets_a_branch_go_on_once(journal: An
     assert not waiting.operations
 
 
-def test_a_branch_that_waits_for_a_callback_is_asked_about_each_time(journal: Any) -> None:
+def test_a_branch_goes_on_when_its_callback_is_answered_or_has_timed_out(journal: Any, clock: Clock) -> None:
     waiting = Waiting()
     waiting.add(0, frozenset({"callback", "wait-900"}), journal)
     assert take(waiting, journal) == []
-    journal.journal.append((Update("callback", Action.SUCCEED, OperationType.CALLBACK),))
+    clock.at = START + 500
     assert take(waiting, journal) == [0]
 
 
-def test_a_branch_is_not_lost_where_its_time_is_settled_later(journal: Any, clock: Clock) -> None:
+def test_what_another_view_has_settled_is_told_to_this_one(journal: Any, clock: Clock) -> None:
     waiting = Waiting()
     waiting.add(0, frozenset({"wait-1"}), journal)
     clock.at = START + 1
-    assert waiting.take_due(journal) == []  # not settled yet
+    assert "wait-1" in journal.journal.view("another").settle()
+    clock.at = START  # a clock that was put back
+    assert journal.view.next_due() == 0
     assert take(waiting, journal) == [0]
 
 

@@ -51,7 +51,7 @@ class Journal:
     def __init__(self, store: Store, execution_id: str, clock: Clock, mode: Mode) -> None:
         self.execution_id = execution_id
         self.stop_requested: ErrorObject | None = None
-        self.changes = 0  # how often time or the outside world have changed an operation
+        self.changes: list[str] = []  # operations that time or the outside world have changed, in their order
         self.blobs = blobs_of(store, execution_id)  # None where large payloads are recorded whole
         self._store = store
         self._clock = clock
@@ -248,8 +248,8 @@ class Journal:
                     return
                 at = self._tick()
                 for operation in self._timers.pop_due(at):
-                    self.changes += 1
                     self._apply(operation, _due_update(operation, self._timers), at)
+                    self.changes.append(operation.id)
                 self._log.wake_flusher()
 
     def _take_signals(self) -> None:
@@ -290,8 +290,8 @@ class Journal:
             case _:
                 self._timers.beat(operation, at)
                 return
-        self.changes += 1
         self._apply(operation, update, at)
+        self.changes.append(operation.id)
 
     def look_now(self) -> None:
         """Let the next `settle` read the signals, however lately they were read."""

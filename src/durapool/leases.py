@@ -27,7 +27,7 @@ class LeasedJournal:
         self._label = label
         self._outer = outer
         self.get = journal.get
-        self._seen = journal.changes  # up to where whoever waits behind this view has looked
+        self._seen = len(journal.changes)  # up to where whoever waits behind this view has looked
         self.revoked = False
 
     def check(self) -> None:
@@ -56,13 +56,15 @@ class LeasedJournal:
         self.check()
         self._journal.barrier()
 
-    def settle(self) -> None:
+    def settle(self) -> Sequence[str]:
         """See `BranchJournal.settle`. A request to stop the execution ends this run as an orphan."""
         self.check()
         self._journal.settle()
-        self._seen = self._journal.changes
+        changed = self._journal.changes[self._seen :]
+        self._seen += len(changed)
         if self._journal.stop_requested is not None:
             raise OrphanedBranch(f"execution {self._journal.execution_id!r} was stopped")
+        return changed
 
     def is_due(self, operation_id: str) -> bool:
         """See `BranchJournal.is_due`."""
@@ -70,7 +72,7 @@ class LeasedJournal:
 
     def next_due(self) -> float | None:
         """See `BranchJournal.next_due`. What another view has settled meanwhile is worth a look at once."""
-        return 0.0 if self._seen != self._journal.changes else self._journal.next_due()
+        return 0.0 if self._seen != len(self._journal.changes) else self._journal.next_due()
 
     def now(self) -> float:
         """See `BranchJournal.now`."""

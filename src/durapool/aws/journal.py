@@ -127,8 +127,8 @@ class ServiceJournal(Journal):
                 if operation is not None and self._fold(operation, snapshot, at):
                     changed = True
                     self._await(operation)
+                    self.changes.append(operation.id)
         if changed:
-            self.changes += 1
             self._overdue_gap.reset()
             self._outside_gap.reset()
         return changed

@@ -144,8 +144,11 @@ class BranchJournal(Protocol):
         """Wait until all that was recorded is committed, in every mode."""
         ...
 
-    def settle(self) -> None:
-        """Let everything that is due fall due (waits end, retries become READY, callbacks time out), take signals."""
+    def settle(self) -> Sequence[str]:
+        """Let everything that is due fall due (waits end, retries become READY, callbacks time out), take signals.
+
+        The ids of the operations that time or the outside world have changed since this view was last settled.
+        """
         ...
 
     def is_due(self, operation_id: str) -> bool:

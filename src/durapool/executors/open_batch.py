@@ -201,8 +201,7 @@ class OpenBatch:
         """Let suspended branches go on whose operations are due."""
         if not self._waiting:
             return
-        self.view.settle()
-        for index in self._waiting.take_due(self.view):
+        for index in self._waiting.take_due(self.view.settle(), self.view):
             self.coordinator.on_ready(index)
 
     @property

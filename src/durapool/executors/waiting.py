@@ -1,18 +1,16 @@
 """The suspended branches of a batch: which of them can go on, without asking all of them each time.
 
-    add(index, operations)   a time is known of each: by the earliest in a heap; else the branch is looked at every time
-    take_due(journal)        those of which an operation has ended, or is READY
+    add(index, operations)   the branch waits for any of these; it may be due already
+    take_due(changed)        those of which one of the changed operations has ended, or is READY
     discard(index)           the branch goes on, or has ended
 
-What only time brings costs O(log n) a branch. A callback may be answered at any moment, so its branch is looked at.
+The journal tells what has changed, so a wake costs what has changed, however many branches wait.
 """
 
 from __future__ import annotations
 
-from heapq import heappop, heappush
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
-
-from durapool.records import OperationType
 
 if TYPE_CHECKING:
     from durapool.executors.base import BranchJournal
@@ -21,12 +19,12 @@ if TYPE_CHECKING:
 class Waiting:
     """Owned by one open batch: no lock."""
 
-    __slots__ = ("_looked_at", "_operations", "_timed")
+    __slots__ = ("_due", "_operations", "_waiters")
 
     def __init__(self) -> None:
         self._operations: dict[int, frozenset[str]] = {}
-        self._timed: list[tuple[float, int]] = []  # heap; an entry of a branch that waits no more is stale
-        self._looked_at: set[int] = set()
+        self._waiters: dict[str, int] = {}  # an operation is below one branch
+        self._due: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._operations)
@@ -34,39 +32,28 @@ class Waiting:
     @property
     def operations(self) -> frozenset[str]:
         """All that the branches wait for."""
-        return frozenset().union(*self._operations.values())
+        return frozenset(self._waiters)
 
     def add(self, index: int, operations: frozenset[str], journal: BranchJournal) -> None:
-        """The branch waits for any of these."""
+        """The branch waits for any of these. One that has changed while the branch suspended is not told again."""
         self._operations[index] = operations
-        times = [_time_of(operation_id, journal) for operation_id in operations]
-        known = [at for at in times if at is not None]
-        if times and len(known) == len(times):
-            heappush(self._timed, (min(known), index))
-        else:
-            self._looked_at.add(index)
+        self._waiters.update(dict.fromkeys(operations, index))
+        if any(map(journal.is_due, operations)):
+            self._due.add(index)
 
     def discard(self, index: int) -> None:
         """The branch waits no more."""
-        self._operations.pop(index, None)
-        self._looked_at.discard(index)
+        for operation_id in self._operations.pop(index, ()):
+            self._waiters.pop(operation_id, None)
+        self._due.discard(index)
 
-    def take_due(self, journal: BranchJournal) -> list[int]:
+    def take_due(self, changed: Iterable[str], journal: BranchJournal) -> list[int]:
         """Those that can go on, in index order. They wait no more."""
-        now = journal.now()
-        while self._timed and self._timed[0][0] <= now:
-            _, index = heappop(self._timed)
-            if index in self._operations:
-                self._looked_at.add(index)  # from now on, in case that the journal has not settled it yet
-        due = sorted(index for index in self._looked_at if any(map(journal.is_due, self._operations[index])))
+        for operation_id in changed:
+            index = self._waiters.get(operation_id)
+            if index is not None and journal.is_due(operation_id):
+                self._due.add(index)
+        due = sorted(self._due)
         for index in due:
             self.discard(index)
         return due
-
-
-def _time_of(operation_id: str, journal: BranchJournal) -> float | None:
-    """When time alone lets the operation go on; None where something else may."""
-    operation = journal.get(operation_id)
-    if operation is None or operation.type is OperationType.CALLBACK:
-        return None
-    return operation.due_at

@@ -127,8 +127,9 @@ class StreamedJournal:
                 operation = unpack_operation(row, time.time())
                 self._operations[operation.id] = operation
 
-    def settle(self) -> None:
-        """The parent keeps the time: what falls due is known when the branch runs again."""
+    def settle(self) -> Sequence[str]:
+        """Nothing: the parent keeps the time, and what falls due is known when the branch runs again."""
+        return ()
 
     def is_due(self, operation_id: str) -> bool:
         """See `BranchJournal.is_due`."""
