@@ -7,12 +7,15 @@ to be given a port.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import logging
 import os
 import sys
 import threading
+from collections.abc import Awaitable, Callable
 from importlib import import_module
+from typing import Any
 
 HOST = "127.0.0.1"
 REGION = "us-west-2"
@@ -35,6 +38,7 @@ def main() -> None:
     executor = import_module(f"{testing}.executor").Executor
     executor.RETRY_BACKOFF_SECONDS = options.retry_after
     executor.MAX_STATE_PAGE_MAX_ITEMS = options.page_items
+    let_wake_ups_finish(executor)
     config = runner.WebRunnerConfig(
         web_service=server.WebServiceConfig(host=HOST, port=0, log_level=logging.ERROR),
         lambda_endpoint=options.lambda_endpoint,
@@ -50,6 +54,25 @@ def main() -> None:
         print(running._server.server_address[1], flush=True)  # the runner tells its port to nobody
         threading.Thread(target=_end_with_stdin, daemon=True).start()
         running.serve_forever()
+
+
+def let_wake_ups_finish(executor: Any) -> None:
+    """Make wake-ups that have begun go on to their end.
+
+    The service (1.4) arms the next wake-up after each invocation and cancels the one before. Where that has just
+    completed a wait or a retry, and has not called the function yet, nobody ever calls it: the execution stands still.
+    """
+    original = executor._fire_due_and_invoke_handler
+
+    def build(self: Any, arn: str) -> Callable[[], Awaitable[None]]:
+        wake_up = original(self, arn)
+
+        async def begun() -> None:
+            await asyncio.shield(wake_up())
+
+        return begun
+
+    executor._fire_due_and_invoke_handler = build
 
 
 def _end_with_stdin() -> None:
