@@ -137,7 +137,7 @@ def resume(
         executor: where branches run, if neither they nor the decorator say.
         checkpoint: "sync" or "async", as of `run`.
         retry_failed: reopen a finished execution; only what failed in it runs again.
-        progress: without effect in this version.
+        progress: what it shows while it runs, as of `run`.
         default_retry: for steps without a retry strategy, ahead of the decorator's.
 
     Returns:
