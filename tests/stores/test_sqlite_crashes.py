@@ -9,13 +9,14 @@ import shutil
 import signal
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_tools import fork, python_process, start, step
 
 from durapool.exceptions import StoreError
 from durapool.records import Record
-from durapool.stores import SQLiteStore
+from durapool.stores import SignalRecord, SQLiteStore
 from durapool.stores.medium import database_failure
 
 
@@ -61,7 +62,7 @@ def test_a_killed_writer_has_kept_all_that_was_acknowledged(tmp_path: Path) -> N
     write = """
         import sys
         from store_tools import start, step
-        from durapool.stores import SQLiteStore
+        from durapool.stores import SignalRecord, SQLiteStore
         store = SQLiteStore(sys.argv[1])
         store.write("x", [start()])
         last = 1
@@ -158,7 +159,7 @@ def test_two_processes_write_two_executions_of_one_file(sqlite_store: SQLiteStor
     write = """
         import sys
         from store_tools import start, step
-        from durapool.stores import SQLiteStore
+        from durapool.stores import SignalRecord, SQLiteStore
         store = SQLiteStore(sys.argv[1])
         store.write("other", [start()])
         for seq in range(2, 300):
@@ -183,6 +184,90 @@ def test_a_second_writer_of_one_execution_is_found_out(sqlite_store: SQLiteStore
         sqlite_store.write("x", [step(2, "first")])
     assert [record.update.payload for record in sqlite_store.read("x")][1] == "second"
     second.close()
+
+
+def test_an_execution_that_another_connection_deleted_is_found_out(sqlite_store: SQLiteStore) -> None:
+    second = SQLiteStore(sqlite_store.label)
+    sqlite_store.write("x", [start()])
+    sqlite_store.write("x", [step(2)])
+    second.delete("x")
+    with pytest.raises(StoreError, match="was deleted from the store while it ran"):
+        sqlite_store.write("x", [step(3)])
+    second.write("y", [start(), step(2, "y")])  # takes the key over, and is as long
+    with pytest.raises(StoreError, match="was deleted from the store while it ran"):
+        sqlite_store.write("x", [step(3)])
+    assert [record.update.payload for record in sqlite_store.read("y")][1:] == ["y"]
+    second.close()
+
+
+def test_an_execution_that_another_connection_made_anew_is_found_out(sqlite_store: SQLiteStore) -> None:
+    second = SQLiteStore(sqlite_store.label)
+    sqlite_store.write("x", [start(), step(2)])
+    second.delete("x")
+    second.write("x", [start(), step(2), step(3, "second")])
+    with pytest.raises(StoreError, match="record 3 is there already"):
+        sqlite_store.write("x", [step(3, "first")])
+    assert [record.update.payload for record in sqlite_store.read("x")][2] == "second"
+    second.close()
+
+
+def test_an_execution_that_this_connection_deleted_is_written_anew(sqlite_store: SQLiteStore) -> None:
+    sqlite_store.write("x", [start(), step(2)])
+    sqlite_store.delete("x")
+    sqlite_store.write("y", [start(), step(2), step(3)])
+    with pytest.raises(StoreError, match="was deleted from the store while it ran"):
+        sqlite_store.write("x", [step(3)])
+    sqlite_store.write("x", [start(event="again")])
+    assert [record.update.payload for record in sqlite_store.read("x")] == ["again"]
+    assert len(list(sqlite_store.read("y"))) == 3
+
+
+def test_a_signal_of_another_connection_does_not_stop_the_writer(sqlite_store: SQLiteStore) -> None:
+    second = SQLiteStore(sqlite_store.label)
+    sqlite_store.write("x", [start()])
+    for seq in range(2, 6):
+        second.post("x", SignalRecord("stop"))
+        sqlite_store.write("x", [step(seq)])
+        sqlite_store.discard("x", 1)
+        if seq == 3:  # the log is merged and begun anew
+            second._opened().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert [record.seq for record in sqlite_store.read("x")] == [1, 2, 3, 4, 5]
+    second.close()
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_write_after_an_interrupted_commit_goes_on_from_what_is_there(
+    sqlite_store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    class Interrupted:
+        """The connection, whose COMMIT is interrupted."""
+
+        def __init__(self, real: sqlite3.Connection) -> None:
+            self.real = real
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self.real, name)
+
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            if sql != "COMMIT":
+                return self.real.execute(sql, *values)
+            if committed:
+                self.real.execute(sql)
+            raise KeyboardInterrupt
+
+    sqlite_store.write("x", [start(), step(2)])
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite_store, "_connection", Interrupted(sqlite_store._opened()))
+        with pytest.raises(KeyboardInterrupt):
+            sqlite_store.write("x", [step(3, "interrupted")])
+    if committed:
+        with pytest.raises(StoreError, match="record 3 is there already"):
+            sqlite_store.write("x", [step(3)])
+    else:
+        with pytest.raises(StoreError, match="do not follow"):
+            sqlite_store.write("x", [step(4)])
+    sqlite_store.write("x", [step(3 + committed)])
+    assert [record.seq for record in sqlite_store.read("x")] == list(range(1, 4 + committed))
 
 
 def test_a_forked_child_does_not_use_the_parents_store(sqlite_store: SQLiteStore) -> None:

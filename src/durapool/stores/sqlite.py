@@ -49,6 +49,12 @@ _SUMMARIES = (
     f"SELECT executions.*, {_LAST_PLACE}, records.* FROM executions "
     f"JOIN records ON records.place = executions.key * {MAX_RECORDS} + 1"
 )
+_End = tuple[str, int, int, int]
+"""An execution's id, the `PRAGMA data_version` of which this is true, its key and last seq.
+
+SQLite gives another version once another connection has changed the file, and keeps it over changes of this one.
+"""
+
 _PAGE = 1000
 """Records read at once: no read transaction stays open while the caller works on them."""
 
@@ -91,6 +97,7 @@ class SQLiteStore:
         self._closed_because = "it is closed: open it anew"
         self._synced = synchronous == "FULL"
         self._connection: sqlite3.Connection | None = open_database(self.path, synchronous, busy_timeout)
+        self._end: _End | None = None  # of the execution written last; changed inside of a transaction alone
         _open_stores.add(self)
         if self._blob_folder.is_dir():
             ids = [value_text(name) for (name,) in self._query("SELECT id FROM executions")]
@@ -178,7 +185,13 @@ class SQLiteStore:
         self, execution_id: str, records: Sequence[Record], rows_of: Callable[[int, Sequence[Record]], list[Row]]
     ) -> None:
         with self._transaction() as connection:
-            key, last_seq = _place_of(connection, execution_id)
+            (version,) = connection.execute("PRAGMA data_version").fetchone()
+            key: int | None
+            last_seq: int | None
+            if (end := self._end) is not None and end[0] == execution_id and end[1] == version:
+                key, last_seq = end[2], end[3]
+            else:
+                key, last_seq = _place_of(connection, execution_id)
             check_place(execution_id, last_seq, records)
             if key is None:
                 key = _insert_execution(connection, execution_id, records[0])
@@ -188,11 +201,13 @@ class SQLiteStore:
                 connection.execute(
                     "UPDATE executions SET status = ?, ended_at = ? WHERE key = ?", (status.value, ended_at, key)
                 )
+            self._end = execution_id, version, key, records[-1].seq
 
     def delete(self, execution_id: str) -> None:
         """Forget an execution that does not run."""
         with self.lock(execution_id):
             with self._transaction() as connection:
+                self._end = None
                 key = self._key_of(connection, execution_id)
                 places = (key * MAX_RECORDS, (key + 1) * MAX_RECORDS)
                 connection.execute("DELETE FROM records WHERE place >= ? AND place < ?", places)
@@ -273,6 +288,7 @@ class SQLiteStore:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException as error:
+                self._end = None  # not known to be true: an interrupt may come on either side of the commit
                 _roll_back(connection)
                 if isinstance(error, (sqlite3.Error, OverflowError)):
                     raise database_failure(self.path, error) from error
@@ -288,7 +304,7 @@ def _roll_back(connection: sqlite3.Connection) -> None:
 
 
 def _place_of(connection: sqlite3.Connection, execution_id: str) -> tuple[int | None, int | None]:
-    """Key and last seq of an execution, or None twice. Looked up each time: others may delete it and reuse the key."""
+    """Key and last seq of an execution, or None twice. Others may have deleted it since, and reused the key."""
     row = connection.execute(
         f"SELECT key, {_LAST_PLACE} FROM executions WHERE id = ?", (text_value(execution_id),)
     ).fetchone()
