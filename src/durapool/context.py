@@ -21,7 +21,7 @@ from durapool.config import (
     WaitForCallbackConfig,
 )
 from durapool.exceptions import ChildContextError
-from durapool.logger import DurableLogger, context_logger
+from durapool.logger import DurableLogger, context_logger, operation_logger
 from durapool.operations.batch import plan_map, plan_parallel, run_batch
 from durapool.operations.bound import (
     default_name,
@@ -62,6 +62,8 @@ __all__ = [
 T = TypeVar("T")
 U = TypeVar("U")
 
+_AS_USUAL = StepConfig()
+
 
 class DurableContext:
     """Runs durable operations: each is recorded, and answered from the record when the handler is run again.
@@ -95,7 +97,7 @@ class DurableContext:
         self._base_logger = logger
         self._position = 0
         self._lock = threading.Lock()
-        self._logger = self.logger_to(logger)
+        self._logger: DurableLogger | None = None  # made when it is first asked for; it refers to this context
 
     def step(self, func: Callable[[StepContext], T], name: str | None = None, config: StepConfig | None = None) -> T:
         """Run a function once and record its result; return it as the serdes gives it back, the first time too.
@@ -115,7 +117,7 @@ class DurableContext:
         call = self._call(OperationType.STEP, OperationSubType.STEP, default_name(name, func))
         if not takes_plainly(func, 1):
             check_function(func, f"the function of {call.what}", 1, "step_context")
-        return run_step(call, func, checked_config(config, StepConfig, call.what))
+        return run_step(call, func, _AS_USUAL if config is None else checked_config(config, StepConfig, call.what))
 
     def wait(self, duration: Duration, name: str | None = None) -> None:
         """Let time pass, at least a second: the branch frees its worker, and the program may end meanwhile.
@@ -310,6 +312,8 @@ class DurableContext:
     @property
     def logger(self) -> DurableLogger:
         """Logs with execution and operation in `extra`; silent while this context replays what was recorded."""
+        if self._logger is None:
+            self._logger = self.logger_to(self._base_logger)
         return self._logger
 
     def set_logger(self, new_logger: LoggerInterface) -> None:
@@ -319,7 +323,7 @@ class DurableContext:
             >>> context.set_logger(logging.getLogger("orders"))
         """
         self._base_logger = new_logger
-        self._logger = self.logger_to(new_logger)
+        self._logger = None
 
     @property
     def execution_context(self) -> ExecutionContext:
@@ -366,8 +370,10 @@ class DurableContext:
 
     def _call(self, kind: OperationType, sub_type: OperationSubType, name: str | None) -> Call:
         """The next operation of this context."""
-        self.claim(f"{sub_type} {name!r}" if name else str(sub_type))
-        check_name(name, f"a {sub_type}")
+        if running_scope.get() is not self._scope:
+            self.claim(f"{sub_type} {name!r}" if name else str(sub_type))
+        if name is not None and type(name) is not str:
+            check_name(name, f"a {sub_type}")
         with self._lock:
             self._position += 1
             position = self._position
@@ -375,7 +381,11 @@ class DurableContext:
 
     def _at(self, operation_id: str, kind: OperationType, sub_type: OperationSubType, name: str | None) -> Call:
         scope = self._scope
-        return Call(scope, operation_id, kind, sub_type, self._parent_id, name, scope.branch, self._logger)
+        return Call(scope, operation_id, kind, sub_type, self._parent_id, name, scope.branch, self)
+
+    def operation_logger(self, operation_id: str, name: str | None, attempt: int) -> DurableLogger:
+        """For the code of an operation of this context, which never replays."""
+        return operation_logger(self._base_logger, self._scope.settings.execution_id, operation_id, name, attempt)
 
     def logger_to(self, logger: LoggerInterface | None) -> DurableLogger:
         """This context's logger, over another one."""

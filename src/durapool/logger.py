@@ -31,7 +31,7 @@ class DurableLogger:
         ...     context.logger.info("%d files", len(event["files"]))
     """
 
-    __slots__ = ("_extra", "_is_replaying", "_logger", "_stack")
+    __slots__ = ("_extra", "_given", "_is_replaying")
 
     def __init__(
         self,
@@ -39,56 +39,58 @@ class DurableLogger:
         extra: Mapping[str, object] | None = None,
         is_replaying: Callable[[], bool] = never,
     ) -> None:
-        self._logger: Any = logging.getLogger(HANDLER_LOGGER) if logger is None else logger
+        self._given = logger
         self._extra = dict(extra or {})
         self._is_replaying = is_replaying
-        # the caller's line, not ours; loggers that users bring need not know the argument
-        self._stack = {"stacklevel": 3} if isinstance(self._logger, logging.Logger | logging.LoggerAdapter) else {}
 
     def with_is_replaying(self, is_replaying: Callable[[], bool]) -> DurableLogger:
         """The same logger, silent while `is_replaying()` is true."""
-        return DurableLogger(self._logger, self._extra, is_replaying)
+        return DurableLogger(self._given, self._extra, is_replaying)
 
     def for_operation(self, operation_id: str | None, name: str | None, attempt: int | None = None) -> DurableLogger:
         """The logger of an operation's own code: it never replays, so every line counts."""
-        return DurableLogger(self._logger, self._extra | _place(operation_id, name, attempt))
+        return DurableLogger(self._given, self._extra | _place(operation_id, name, attempt))
 
     def get_logger(self) -> LoggerInterface:
         """The logger that lines go to."""
-        return self._logger  # type: ignore[no-any-return]  # Any inside, for the optional stacklevel
+        return logging.getLogger(HANDLER_LOGGER) if self._given is None else self._given
 
     def debug(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
         """Log at level DEBUG."""
-        self._log(self._logger.debug, msg, args, extra)
+        self._log("debug", msg, args, extra)
 
     def info(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
         """Log at level INFO."""
-        self._log(self._logger.info, msg, args, extra)
+        self._log("info", msg, args, extra)
 
     def warning(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
         """Log at level WARNING."""
-        self._log(self._logger.warning, msg, args, extra)
+        self._log("warning", msg, args, extra)
 
     def error(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
         """Log at level ERROR."""
-        self._log(self._logger.error, msg, args, extra)
+        self._log("error", msg, args, extra)
 
     def exception(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
         """Log at level ERROR with the traceback of the exception being handled."""
-        self._log(self._logger.exception, msg, args, extra)
+        self._log("exception", msg, args, extra)
 
     def _log(
         self,
-        write: Callable[..., None],
+        method: str,
         msg: object,
         args: tuple[object, ...],
         extra: Mapping[str, object] | None,
     ) -> None:
-        if not self._is_replaying():
-            write(msg, *args, extra=self._extra | dict(extra or {}), **self._stack)
+        if self._is_replaying():
+            return
+        logger = self.get_logger()  # asked for here: most contexts and steps log nothing
+        # the caller's line, not ours; loggers that users bring need not know the argument
+        stack = {"stacklevel": 3} if isinstance(logger, logging.Logger | logging.LoggerAdapter) else {}
+        getattr(logger, method)(msg, *args, extra=self._extra | dict(extra or {}), **stack)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (self._logger if _is_standard(self._logger) else None, self._extra)
+        return _unpickle, (self._given if _is_standard(self._given) else None, self._extra)
 
 
 def context_logger(
@@ -101,6 +103,13 @@ def context_logger(
     """The logger of a context. `logger` None stands for the standard one."""
     extra = {"execution_id": execution_id} | _place(operation_id, name, None)
     return DurableLogger(logger, extra, is_replaying)
+
+
+def operation_logger(
+    logger: LoggerInterface | None, execution_id: str, operation_id: str, name: str | None, attempt: int
+) -> DurableLogger:
+    """The logger of an operation's own code, without that of its context ahead of it."""
+    return DurableLogger(logger, {"execution_id": execution_id, **_place(operation_id, name, attempt)})
 
 
 def _place(operation_id: str | None, name: str | None, attempt: int | None) -> dict[str, object]:

@@ -178,13 +178,13 @@ def dump(
     serdes: SerDes[Any] | None,
     settings: Settings,
     operation_id: str,
-    what: str,
+    what: object,
     blobs: Blobs | None = None,
 ) -> Payload:
     """The payload of a value. `serdes` None stands for the default: JSON with types, else pickle in a local store.
 
     Args:
-        what: names the value in messages, such as ``"the result of step 'fetch'"``.
+        what: its text names the value in messages, such as ``"the result of step 'fetch'"``.
         blobs: where a large payload is kept; None to have it whole.
 
     Raises:
@@ -247,7 +247,7 @@ def load(
     serdes: SerDes[Any] | None,
     settings: Settings,
     operation_id: str,
-    what: str,
+    what: object,
     blobs: Blobs | None = None,
 ) -> Any:
     """The value of a payload that `dump` made with the same serdes; None where nothing was recorded.
@@ -291,7 +291,7 @@ def _load_mapped(found: MappedPickle, serdes: SerDes[Any] | None) -> Any:
     return pickling.load_value(found.stream, found.buffers)
 
 
-def _dump_by(serdes: SerDes[Any], value: Any, context: SerDesContext, what: str) -> str | bytes:
+def _dump_by(serdes: SerDes[Any], value: Any, context: SerDesContext, what: object) -> str | bytes:
     name = type(serdes).__name__
     try:
         payload = serdes.serialize(value, context)
@@ -315,6 +315,7 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circula
 _raw_decode = json.JSONDecoder().raw_decode
 _STR = frozenset({str})
 _SCALARS = frozenset({type(None), bool, int, float, str})
+_EXACT = _SCALARS - {str}  # lone surrogates of a text may be read back as one character
 _PLAIN = _SCALARS | {list, dict}
 
 
@@ -331,6 +332,18 @@ _SCALAR_TEXT: dict[type, Callable[[Any], str]] = {
     bool: {True: "true", False: "false"}.__getitem__,
     type(None): {None: "null"}.__getitem__,
 }
+
+
+def scalar_text(value: Any) -> str | None:
+    """The payload of a number, a truth value or None, which reads back as the very same; None for all else."""
+    kind = type(value)
+    if kind not in _EXACT:
+        return None
+    try:
+        text = _SCALAR_TEXT[kind](value)
+    except ValueError:  # as of `_json_text`
+        return None
+    return text if len(text) < LARGE else None
 
 
 def _json_text(value: Any) -> str | None:

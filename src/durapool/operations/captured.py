@@ -18,7 +18,8 @@ class CapturedContext(DurableContext):
 
     def __init__(self, execution_id: str, arn: str, id_root: str | None, name: str | None, label: str) -> None:
         self._identity = (execution_id, arn, id_root, name, label)
-        self._logger = self.logger_to(None)
+        self._scope: Any = object()  # no run is its own
+        self._base_logger = self._logger = None
 
     def claim(self, what: str) -> NoReturn:
         running = running_scope.get()

@@ -185,7 +185,7 @@ def branch_call(ref: BranchRef, scope: Scope, context: DurableContext) -> Call:
         ref.batch_id,
         ref.name,
         ref.index,
-        context.logger,
+        context,
     )
 
 

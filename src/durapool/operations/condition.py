@@ -92,7 +92,7 @@ def _ask(
     from durapool.waits import WaitForConditionDecision
 
     before = call.dump(config.initial_state, config.serdes) if state is None else state
-    logger = call.logger.for_operation(call.operation_id, call.name, attempt)
+    logger = call.context.operation_logger(call.operation_id, call.name, attempt)
     context = WaitForConditionCheckContext(logger=logger, attempt=attempt)
     after = check(call.load(before, config.serdes), context)
     payload, value = call.round_trip(after, config.serdes)

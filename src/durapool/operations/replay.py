@@ -23,10 +23,10 @@ from durapool.records import (
     Payload,
     Update,
 )
-from durapool.serdes import dump, load
+from durapool.serdes import dump, load, scalar_text
 
 if TYPE_CHECKING:
-    from durapool.logger import DurableLogger
+    from durapool.context import DurableContext
     from durapool.scope import Scope
     from durapool.serdes import SerDes
 
@@ -67,7 +67,7 @@ class Call(NamedTuple):
     parent_id: str | None
     name: str | None
     branch: int | None
-    logger: DurableLogger
+    context: DurableContext  # which was called; of a branch, its own
 
     @property
     def what(self) -> str:
@@ -163,18 +163,22 @@ class Call(NamedTuple):
 
     def dump(self, value: Any, serdes: SerDes[Any] | None) -> Payload:
         """Serialise a value of this operation. Raises SerDesError."""
+        if serdes is None and (text := scalar_text(value)) is not None:
+            return text
         scope = self.scope
-        return dump(value, serdes, scope.settings, self.operation_id, f"the result of {self.what}", scope.blobs)
+        return dump(value, serdes, scope.settings, self.operation_id, _ResultOf(self), scope.blobs)
 
     def load(self, payload: Payload | None, serdes: SerDes[Any] | None) -> Any:
         """Read a recorded value of this operation back. Raises SerDesError."""
         if payload is None:
             return None
         scope = self.scope
-        return load(payload, serdes, scope.settings, self.operation_id, f"the result of {self.what}", scope.blobs)
+        return load(payload, serdes, scope.settings, self.operation_id, _ResultOf(self), scope.blobs)
 
     def round_trip(self, value: Any, serdes: SerDes[Any] | None) -> tuple[Payload, Any]:
         """The payload of a value and the value as every replay will see it. Raises SerDesError."""
+        if serdes is None and (text := scalar_text(value)) is not None:
+            return text, value
         payload = self.dump(value, serdes)
         return payload, self.load(payload, serdes)
 
@@ -193,6 +197,18 @@ class Call(NamedTuple):
                 f"the result of {self.what} has {size_of(payload)} bytes, and the service takes {SERVICE_LIMIT}: "
                 "keep it elsewhere and return where, or split it over several steps of a child context"
             )
+
+
+class _ResultOf:
+    """The words of a message for the result of a call; made when there is a message."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __str__(self) -> str:
+        return f"the result of {self._call.what}"
 
 
 def describe(kind: OperationType, sub_type: OperationSubType | None, name: str | None) -> str:

@@ -71,7 +71,7 @@ def _start(call: Call, function: Callable[[StepContext], T], config: StepConfig,
 
 
 def _attempt(call: Call, function: Callable[[StepContext], T], config: StepConfig, attempt: int) -> T:
-    logger = call.logger.for_operation(call.operation_id, call.name, attempt)
+    logger = call.context.operation_logger(call.operation_id, call.name, attempt)
     try:
         result = function(StepContext(logger=logger, attempt=attempt))
         if isinstance(result, BoundCall):
