@@ -138,6 +138,8 @@ def encode(key: int, records: Iterable[Record]) -> list[Row]:
             details,
         ) in records
     ]
+    if BlobRef not in {type(row[_PAYLOAD]) for row in rows}:
+        return rows
     return [row if type(row[_PAYLOAD]) is not BlobRef else _packed_row(row) for row in rows]
 
 
@@ -225,11 +227,10 @@ def handler_of(first: Update) -> str:
 def status_changes(records: Sequence[Record]) -> tuple[OperationStatus, float | None] | None:
     """The status of the whole execution after these records and the time of its end; None if they say nothing of it."""
     execution = OperationType.EXECUTION
-    for record in reversed(records):
-        update = record[2]
+    for _, at, update in reversed(records):
         if update[2] is execution and update[1] in STATUS_AFTER:
             status = STATUS_AFTER[update[1]]
-            return status, record[1] if status.is_terminal else None
+            return status, at if status.is_terminal else None
     return None
 
 
