@@ -28,6 +28,8 @@ class PauseAfter(StrEnum):
 
 def pauses(pause_after: PauseAfter, outcome: BranchOutcome) -> bool:
     """Whether a worker waits after this outcome. A crash ends the invocation, whatever the batch's rules are."""
+    if pause_after is PauseAfter.NEVER and type(outcome) is not Crashed:
+        return False
     match outcome:
         case Succeeded():
             return pause_after in (PauseAfter.SUCCESS, PauseAfter.ANY)

@@ -36,9 +36,9 @@ class Settings:
     service: bool = False  # the store is a service that keeps the time, makes callback ids, and forgets what has ended
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Scope:
-    """One run of a branch or of the handler.
+    """One run of a branch or of the handler. Nobody changes it; frozen, it would take thrice the time to make.
 
     Compared by identity: a context may be used only by the run that owns it (and by threads which that run started).
     `branch` is the index where the run is a FLAT branch: all its updates carry it. `blobs` keeps large payloads, where

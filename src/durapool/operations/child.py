@@ -7,6 +7,7 @@ the branch's context; the terminal update is the coordinator's.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durapool.config import ChildConfig
@@ -124,9 +125,9 @@ def make_summary(generator: SummaryGenerator[T], result: T, what: str) -> str:
     return summary
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class BranchRef:
-    """Which branch: the identity of its context, also where a FLAT one records none."""
+    """Which branch: the identity of its context, also where a FLAT one records none. Not frozen, as `Scope`."""
 
     operation_id: str
     batch_id: str
@@ -162,10 +163,8 @@ def run_branch(
 def _branch(
     function: Callable[[DurableContext], Any], ref: BranchRef, scope: Scope, item_serdes: SerDes[Any] | None
 ) -> Succeeded:
-    from durapool.context import DurableContext  # context.py imports this module
-
     parent_id = ref.batch_id if ref.flat else ref.operation_id
-    context = DurableContext(scope, parent_id, ref.operation_id, ref.name)
+    context = _context_class()(scope, parent_id, ref.operation_id, ref.name)
     call = branch_call(ref, scope, context)
     if not ref.flat and call.recorded() is None:
         call.record(Action.START)
@@ -173,6 +172,13 @@ def _branch(
     if item_serdes is not None or not isinstance(payload, str):
         call.load(payload, item_serdes)  # what cannot be read back fails here, in the branch that made it
     return Succeeded(payload, default_summary(payload) if call.is_too_large(payload) else None)
+
+
+@cache
+def _context_class() -> type[DurableContext]:
+    from durapool.context import DurableContext  # context.py imports this module
+
+    return DurableContext
 
 
 def branch_call(ref: BranchRef, scope: Scope, context: DurableContext) -> Call:

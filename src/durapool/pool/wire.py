@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
+import threading
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any
@@ -86,11 +87,6 @@ class Kind(IntEnum):
 KINDS = {int(kind): kind for kind in Kind}
 
 
-def pack(kind: Kind, *body: Any) -> bytes:
-    """One frame."""
-    return _framed(kind, msgpack.packb(body, unicode_errors="surrogatepass"))
-
-
 def _framed(kind: Kind, packed: bytes) -> bytes:
     if len(packed) > MAX_FRAME:
         raise WireError(f"a message of {len(packed)} bytes is too large, the limit is {MAX_FRAME}: keep it in a file")
@@ -112,6 +108,20 @@ class Packer:
         if len(packed) > MOST_KEPT:
             self._packer = msgpack.Packer(unicode_errors="surrogatepass")  # its buffer never shrinks
         return _framed(kind, packed)
+
+
+_packer = Packer()
+_at_hand = threading.Lock()  # whose holder packs by `_packer`
+
+
+def pack(kind: Kind, *body: Any) -> bytes:
+    """One frame. Another thread may ask for one meanwhile, or a finalizer in the midst: that makes its own packer."""
+    if not _at_hand.acquire(blocking=False):
+        return _framed(kind, msgpack.packb(body, unicode_errors="surrogatepass"))
+    try:
+        return _packer.pack(kind, *body)
+    finally:
+        _at_hand.release()
 
 
 class Decoder:

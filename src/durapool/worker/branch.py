@@ -13,7 +13,7 @@ from durapool.operations.child import BranchRef, run_branch
 from durapool.pausing import PauseAfter
 from durapool.pickling import load_function
 from durapool.pool.wire import Kind, unpack_operation
-from durapool.records import OperationSubType
+from durapool.records import Operation, OperationSubType
 from durapool.scope import Scope
 from durapool.worker.channel import Channel
 from durapool.worker.journal import StreamedJournal
@@ -56,8 +56,10 @@ class Run(NamedTuple):
 
     def journal(self, channel: Channel) -> StreamedJournal:
         """A fresh journal over what was recorded below the branch."""
-        now = time.time()
-        recorded = [unpack_operation(row, now) for row in self.recorded]
+        recorded: list[Operation] = []
+        if self.recorded:
+            now = time.time()
+            recorded = [unpack_operation(row, now) for row in self.recorded]
         return StreamedJournal(channel, self.number, self.ref.operation_id, recorded, self.mode, self.brisk)
 
     def execute(self, channel: Channel, journal: StreamedJournal, after_loading: Callable[[], None]) -> BranchOutcome:
@@ -111,7 +113,7 @@ def run_message(body: list[Any], batches: dict[int, WorkerBatch]) -> Run:
     """The inverse of what `pool.cargo` packs."""
     number, key, ref, function, item, total, recorded, mode, brisk, pause_after = body
     operation_id, batch_id, name, sub_type, index, flat = ref
-    return Run(
+    fields = (
         number,
         batches[key],
         BranchRef(operation_id, batch_id, name, _SUB_TYPES[sub_type], index, flat),
@@ -123,6 +125,7 @@ def run_message(body: list[Any], batches: dict[int, WorkerBatch]) -> Run:
         brisk,
         _PAUSES[pause_after],
     )
+    return tuple.__new__(Run, fields)  # twice as fast as a call, which goes through a function
 
 
 class RemoteInputs(Sequence[Any]):

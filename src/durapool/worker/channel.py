@@ -35,7 +35,8 @@ class Channel:
         self._sending = threading.Lock()
         self._sender: int | None = None  # the thread that holds it
         self._late: deque[bytes] = deque()
-        self._changed = threading.Condition()
+        self._state = threading.RLock()
+        self._changed = threading.Condition(self._state)
         self._reading = False
         self.orders: deque[tuple[Kind, list[Any]]] = deque()  # what only the main loop may take up
         self.run = 0  # the number of the present one
@@ -55,12 +56,13 @@ class Channel:
 
         A finalizer or a signal handler may run in the midst of it, and log: that waits until this message is sent.
         """
-        if self._sender == threading.get_ident():
+        own = threading.get_ident()
+        if self._sender == own:
             self._late.append(frame)
             return
         try:
             with self._sending:
-                self._sender = threading.get_ident()
+                self._sender = own
                 try:
                     self._link.sendall(frame)
                     while self._late:
@@ -114,6 +116,8 @@ class Channel:
 
     def _take(self, kind: Kind, body: list[Any]) -> None:
         match kind:
+            case Kind.RUN:
+                self.orders.append((kind, body))
             case Kind.ACK:
                 if body[0] == self.run:  # an earlier run may have ended without waiting for its last one
                     self.acknowledged = body[1]
@@ -131,7 +135,7 @@ class Channel:
 
     def begin(self, run: int) -> None:
         """From now on answers are for this run."""
-        with self._changed:
+        with self._state:  # by itself it is taken in C
             self.run, self.acknowledged, self.told = run, 0, []
 
     def wait_until_taken_in(self, run: int) -> None:
@@ -141,7 +145,8 @@ class Channel:
     def next_order(self) -> tuple[Kind, list[Any]]:
         """The next thing to do; waits for it."""
         self.tell_dropped()
-        self.wait(lambda: bool(self.orders))
+        if not self.orders:
+            self.wait(lambda: bool(self.orders))
         return self.orders.popleft()
 
     def tell_dropped(self) -> None:

@@ -44,13 +44,15 @@ class StreamedJournal:
 
     def record(self, update: Update) -> None:
         """See `BranchJournal.record`."""
+        operation_id, operations = update.operation_id, self._operations
         with self._lock:
-            self._check()
-            operation = self._operations.get(update.operation_id)
+            if self._ended:
+                self._check()
+            operation = operations.get(operation_id)
             if operation is None:
-                operation = self._operations[update.operation_id] = Operation.begin(update)
-            operation.apply(Record(0, time.time(), update))
-            if update.operation_id != self._branch_id:
+                operation = operations[operation_id] = Operation.begin(update)
+            operation.apply(tuple.__new__(Record, (0, time.time(), update)))  # a call goes through a function
+            if operation_id != self._branch_id:
                 self._buffer.append(update)
                 if update.action is Action.START and not self._brisk:
                     self._send()  # what ends an operation is flushed
@@ -88,11 +90,14 @@ class StreamedJournal:
             self._channel.send_frame(self._take_frame())
 
     def _take_frame(self, *, awaited: bool = False) -> bytes:
-        frame = pack(Kind.UPDATES, self._run, [pack_update(update) for update in self._buffer], awaited)
+        frame = pack(Kind.UPDATES, self._run, self._rows(), awaited)
         self._sent += len(self._buffer)
         self._window_bytes += len(frame)
         self._buffer.clear()
         return frame
+
+    def _rows(self) -> list[tuple[Any, ...]]:
+        return [update if update.error is None else pack_update(update) for update in self._buffer]
 
     def flush(self) -> None:
         """See `BranchJournal.flush`."""

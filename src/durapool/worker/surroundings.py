@@ -39,17 +39,18 @@ class Surroundings:
             self._directory = os.getcwd()
         self._path = list(sys.path)
         self._streams = sys.stdout, sys.stderr
-        self._handlers = [signal.getsignal(number) for number in SIGNALS]
+        self._handlers = [(number, signal.getsignal(number)) for number in SIGNALS]
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._limits = [resource.getrlimit(kind) for kind in LIMITS]
+        self._limits = [(kind, resource.getrlimit(kind)) for kind in LIMITS]
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._identity = _identity()
 
     def restore(self) -> bool:
         """After a branch: its directory, sys.path, streams, signals, limits; False if they cannot be undone."""
-        with contextlib.suppress(OSError):
-            os.chdir(self._directory)
+        if self._is_elsewhere():
+            with contextlib.suppress(OSError):
+                os.chdir(self._directory)
         if sys.path != self._path and not set(self._path) <= set(sys.path):
             sys.path[:] = [*self._path, *(entry for entry in sys.path if entry not in self._path)]
         sys.stdout, sys.stderr = self._streams
@@ -61,16 +62,23 @@ class Surroundings:
             return False
         return _identity() == self._identity and __name__ in sys.modules
 
+    def _is_elsewhere(self) -> bool:
+        """To ask takes half the time of going there."""
+        try:
+            return os.getcwd() != self._directory
+        except OSError:  # it is gone, or out of reach
+            return True
+
     def _restore_signals(self) -> None:
         for timer in TIMERS:
             signal.setitimer(timer, 0)
-        for number, handler in zip(SIGNALS, self._handlers, strict=True):
+        for number, handler in self._handlers:
             if signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
 
     def _restore_limits(self) -> None:
-        for kind, given in zip(LIMITS, self._limits, strict=True):
+        for kind, given in self._limits:
             if resource.getrlimit(kind) != given:
                 resource.setrlimit(kind, given)
 
@@ -123,11 +131,13 @@ class Surroundings:
 def _identity() -> tuple[object, ...] | None:
     """What descriptors 0 to 2 and the root directory lead to, and who the process is; None where one is closed."""
     try:
-        found = [os.fstat(0), os.fstat(1), os.fstat(2), os.stat("/")]
+        one, two, three, root = os.fstat(0), os.fstat(1), os.fstat(2), os.stat("/")
     except OSError:
         return None
-    places = [(stat.st_dev, stat.st_ino) for stat in found]
-    return (*places, os.getresuid(), os.getresgid(), os.getpgid(0))
+    return (
+        (one.st_dev, one.st_ino, two.st_dev, two.st_ino, three.st_dev, three.st_ino, root.st_dev, root.st_ino),
+        (os.getresuid(), os.getresgid(), os.getpgid(0)),
+    )
 
 
 def set_filters(filters: list[list[Any]]) -> None:

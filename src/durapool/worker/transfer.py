@@ -174,7 +174,8 @@ class Arrivals:
 
     def dropped(self) -> list[int]:
         """The segments that have gone since the last call."""
-        return [self._dropped.popleft() for _ in range(len(self._dropped))]
+        dropped = self._dropped
+        return [dropped.popleft() for _ in range(len(dropped))] if dropped else []
 
 
 class WorkerBlobs:
