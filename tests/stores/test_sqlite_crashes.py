@@ -18,6 +18,7 @@ from durapool.exceptions import StoreError
 from durapool.records import Record
 from durapool.stores import SignalRecord, SQLiteStore
 from durapool.stores.medium import database_failure
+from durapool.stores.rows import GROUP_BYTES
 
 
 def whole_batches(store: SQLiteStore, ends: list[int]) -> int:
@@ -90,12 +91,34 @@ def test_a_killed_writer_has_kept_all_that_was_acknowledged(tmp_path: Path) -> N
         store.close()
 
 
-def test_a_batch_that_fails_half_way_leaves_nothing(sqlite_store: SQLiteStore) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"payload": object()}, "type object cannot be recorded"),
+        ({"details": {"k": {1, 2}}}, "type set cannot be recorded"),
+        ({"attempt": 1 << 70}, "too big.*more than 64 bits"),
+    ],
+)
+def test_a_batch_that_cannot_be_stored_leaves_nothing(
+    sqlite_store: SQLiteStore, change: dict[str, Any], words: str
+) -> None:
     sqlite_store.write("x", [start()])
     unstorable = step(3)
-    unstorable = unstorable._replace(update=unstorable.update._replace(payload=object()))  # type: ignore[arg-type]
-    with pytest.raises(StoreError):
+    unstorable = unstorable._replace(update=unstorable.update._replace(**change))
+    with pytest.raises(StoreError, match=words):
         sqlite_store.write("x", [step(2), unstorable])
+    assert len(list(sqlite_store.read("x"))) == 1
+    sqlite_store.write("x", [step(2)])
+
+
+def test_a_batch_that_fails_half_way_leaves_nothing(sqlite_store: SQLiteStore) -> None:
+    """Of several rows the last one is too big for the database."""
+    sqlite_store.write("x", [start()])
+    connection = sqlite_store._opened()
+    before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, GROUP_BYTES << 1)
+    with pytest.raises(StoreError, match=r"too big.*One value may have 1 GB"):
+        sqlite_store.write("x", [*(step(seq) for seq in range(2, 1000)), step(1000, "p" * (GROUP_BYTES << 1))])
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
     assert len(list(sqlite_store.read("x"))) == 1
     sqlite_store.write("x", [step(2)])
 

@@ -9,6 +9,8 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from store_tools import python_process, start, step
 
 from durapool.exceptions import StoreError, StoreVersionError, ValidationError
 from durapool.stores import MemoryStore, SQLiteStore, medium, open_store
+from durapool.stores.rows import GROUP_BYTES, GROUP_RECORDS, MAX_RECORDS, pack
 
 NOBODY = 65534
 
@@ -132,10 +135,11 @@ def test_many_processes_may_make_one_store_at_once(tmp_path: Path) -> None:
         (lambda path: path.write_bytes(b"short"), StoreError, "damaged"),
         (lambda path: path.write_bytes(bytes(8192)), StoreError, "damaged"),
         (lambda path: alter(path, "PRAGMA user_version = 99"), StoreVersionError, "format 99.*install the durapool"),
+        (lambda path: alter(path, "PRAGMA user_version = 1"), StoreVersionError, "format 1;.*install the durapool"),
         (lambda path: alter(path, "PRAGMA application_id = 7"), StoreError, "another program.*DURAPOOL_STORE"),
         (lambda path: alter(path, "PRAGMA application_id = 0"), StoreError, "another program"),
     ],
-    ids=["text", "short", "zeros", "newer", "foreign", "unmarked"],
+    ids=["text", "short", "zeros", "newer", "older", "foreign", "unmarked"],
 )
 def test_a_file_that_is_no_store_of_this_version_is_refused_and_left_as_it_was(
     tmp_path: Path, spoil: Callable[[Path], None], error: type[StoreError], words: str
@@ -191,18 +195,67 @@ def test_a_damaged_page_is_an_error_and_no_wrong_record(tmp_path: Path) -> None:
     store.close()
 
 
+FIELDS = ["a", "START", "STEP", None, None, None, None, None, None, 0, None, None]
+
+
 @pytest.mark.parametrize(
-    "change", ["action = 'EXPLODE'", "details = x'c1'", "operation_id = NULL", "error = x'93010203'"]
+    "data",
+    [
+        None,
+        "text",
+        b"",
+        b"\xc1",
+        pack([]),
+        pack(7),
+        pack([[1, 1000.0]]),
+        pack([[2, 1000.0, FIELDS]]),
+        pack([[1, 1000.0, FIELDS[1:]]]),
+        pack([[1, 1000.0, ["a", "EXPLODE", *FIELDS[2:]]]]),
+        pack([[1, 1000.0, [*FIELDS[:8], [1, 2, 3], *FIELDS[9:]]]]),
+        pack([[1, 1000.0, FIELDS]])[:-1],
+        pack([[1, 1000.0, FIELDS]]) + b"\0",
+    ],
 )
-def test_a_record_that_makes_no_sense_is_an_error(tmp_path: Path, change: str) -> None:
+def test_a_record_that_makes_no_sense_is_an_error(tmp_path: Path, data: object) -> None:
     path = tmp_path / "journal.db"
-    make_store(path)
-    alter(path, f"UPDATE records SET {change}")
+    make_store(path, records=1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE records SET data = ?", (data,))
     store = SQLiteStore(path)
     with pytest.raises(StoreError, match=r"'x'.*cannot be read"):
         list(store.read("x"))
     with pytest.raises(StoreError, match="cannot be read"):
         store.executions()
+    store.close()
+
+
+def rows_of(path: Path) -> list[tuple[int, int]]:
+    """Of each row the seq of its last record, and its bytes."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT place, length(data) FROM records ORDER BY place").fetchall()
+    return [(place % MAX_RECORDS, size) for place, size in found]
+
+
+def test_a_write_is_one_row_after_the_first_record(tmp_path: Path) -> None:
+    store = SQLiteStore(tmp_path / "journal.db")
+    store.write("x", [start(), *(step(seq) for seq in range(2, 9))])
+    store.write("x", [step(9), step(10)])
+    store.write("x", [step(seq) for seq in range(11, 11 + GROUP_RECORDS)])
+    assert [last for last, _ in rows_of(store.path)] == [1, 8, 10, 10 + GROUP_RECORDS]
+    store.close()
+
+
+def test_a_row_is_bounded_in_records_and_in_bytes(tmp_path: Path) -> None:
+    written = [start(), *(step(seq, "p" * (300_000 if 2000 <= seq < 2010 else 3)) for seq in range(2, 2500))]
+    written[2004] = step(2005, "p" * (3 << 20))
+    store = SQLiteStore(tmp_path / "journal.db")
+    store.write("x", written)
+    rows = rows_of(store.path)
+    lasts = [last for last, _ in rows]
+    assert max(last - before for before, last in pairwise(lasts)) <= GROUP_RECORDS
+    assert [last for last, size in rows if size > GROUP_BYTES] == [2005]
+    assert len(rows) < 50
+    assert list(store.read("x")) == written
     store.close()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 from store_tools import ODD_TEXTS, end, every_field, start, step
 
 from durapool.exceptions import ExecutionAlreadyRunningError, ExecutionNotFoundError, StoreError
-from durapool.records import Action, ErrorObject, OperationStatus, Record
+from durapool.records import Action, BlobRef, ErrorObject, OperationStatus, Record
 from durapool.stores import SignalRecord, Store
 
 
@@ -39,6 +40,21 @@ def test_a_sub_type_of_the_users_own_comes_back(store: Store) -> None:
     record = record._replace(update=record.update._replace(sub_type="Custom"))  # type: ignore[arg-type]
     store.write("x", [start(), record])
     assert list(store.read("x"))[1].update.sub_type == "Custom"
+
+
+def test_text_that_is_not_unicode_and_the_names_of_blobs_come_back(store: Store) -> None:
+    update = step(2).update
+    details = MappingProxyType({"odd \udcff": "\udcff", "blobs": ["b"]})
+    written = [
+        start(),
+        Record(2, 1001.0, update._replace(payload=BlobRef("näme \udcff", 1 << 40))),
+        Record(3, 1002.0, update._replace(name="odd \udcff", details=details)),
+        step(4, "\udcff" * 1000),
+    ]
+    store.write("x", written)
+    read = list(store.read("x"))
+    assert read == written
+    assert type(read[1].update.payload) is BlobRef
 
 
 def test_more_records_than_one_page_are_all_read(store: Store) -> None:

@@ -1,7 +1,8 @@
 """The database file: made for the user alone, checked before it is touched, and every failure said in plain words.
 
-A file that is damaged, foreign or newer is refused and left byte for byte as it was. The file is never opened but
-through SQLite: closing a descriptor of our own would drop the POSIX locks of every connection in this process.
+A file that is damaged, foreign or of another version is refused and left byte for byte as it was. The file is never
+opened but through SQLite: closing a descriptor of our own would drop the POSIX locks of every connection in this
+process.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from durapool.exceptions import StoreError, StoreVersionError
 from durapool.stores.rows import COLUMNS
 
 APPLICATION_ID = 0x64757261  # "dura"
-FORMAT = 1
+FORMAT = 2
 
 _SCHEMA = (
     "CREATE TABLE executions(key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, handler TEXT, status TEXT, "
@@ -48,7 +49,7 @@ def open_database(path: Path, synchronous: str, busy_timeout: float) -> sqlite3.
         busy_timeout: seconds to wait for other processes.
 
     Raises:
-        StoreVersionError: a newer durapool wrote the file.
+        StoreVersionError: another version of durapool wrote the file.
         StoreError: the file cannot be used; says what to do.
     """
     try:

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -33,7 +33,6 @@ from durapool.stores.rows import (
     check_place,
     decode,
     encode,
-    encode_odd,
     event_of,
     handler_of,
     pack_signal,
@@ -43,7 +42,7 @@ from durapool.stores.rows import (
     value_text,
 )
 
-_INSERT = f"INSERT INTO records VALUES ({', '.join('?' * 14)})"
+_INSERT = "INSERT INTO records VALUES (?, ?)"
 _LAST_PLACE = f"(SELECT max(place) FROM records WHERE place < (executions.key + 1) * {MAX_RECORDS})"
 _SUMMARIES = (
     f"SELECT executions.*, {_LAST_PLACE}, records.* FROM executions "
@@ -55,10 +54,8 @@ _End = tuple[str, int, int, int]
 SQLite gives another version once another connection has changed the file, and keeps it over changes of this one.
 """
 
-_RowsOf = Callable[[int, Sequence[Record]], list[Row]]
-
 _PAGE = 1000
-"""Records read at once: no read transaction stays open while the caller works on them."""
+"""Records read at once, more than one row holds: no read transaction stays open while the caller works on them."""
 
 
 class SQLiteStore:
@@ -137,8 +134,8 @@ class SQLiteStore:
         """All, newest first."""
         return [self._summary(row) for row in self._query(f"{_SUMMARIES} ORDER BY started_at DESC, key DESC")]
 
-    def _summary(self, row: Row) -> ExecutionSummary:
-        key, execution_id, handler, status, started_at, ended_at, last_place, *first = row
+    def _summary(self, row: tuple[Any, ...]) -> ExecutionSummary:
+        key, execution_id, handler, status, started_at, ended_at, last_place, place, data = row
         try:
             return ExecutionSummary(
                 id=value_text(execution_id),
@@ -146,7 +143,7 @@ class SQLiteStore:
                 status=OperationStatus(status),
                 started_at=started_at,
                 ended_at=ended_at,
-                event=event_of(tuple(first)),
+                event=event_of((place, data)),
                 records=last_place - key * MAX_RECORDS,
             )
         except (KeyError, ValueError, TypeError) as error:
@@ -158,9 +155,9 @@ class SQLiteStore:
         return self._records(execution_id, found[0][0] * MAX_RECORDS) if found else iter(())
 
     def _records(self, execution_id: str, base: int) -> Iterator[Record]:
-        page = "SELECT * FROM records WHERE place > ? AND place < ? ORDER BY place LIMIT ?"
-        place = base
-        while rows := self._query(page, place, base + MAX_RECORDS, _PAGE):
+        page = "SELECT * FROM records WHERE place > ? AND place < ? ORDER BY place"
+        place, end = base, base + MAX_RECORDS
+        while rows := self._query(page, place, min(place + _PAGE, end)):
             try:
                 records = list(decode(rows))
             except (KeyError, ValueError, TypeError) as error:
@@ -179,25 +176,21 @@ class SQLiteStore:
         if not records:
             return
         try:
-            self._commit(execution_id, records, encode)
-        except UnicodeEncodeError:
-            self._commit(execution_id, records, encode_odd)
-
-    def _commit(self, execution_id: str, records: Sequence[Record], rows_of: _RowsOf) -> None:
-        """What `_transaction` does around `_append`, without the cost of a context manager: this is the hot path."""
-        with self._guard:
+            rows = encode(records)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise database_failure(self.path, error) from error
+        with self._guard:  # what `_transaction` does, without the cost of a context manager: this is the hot path
             connection = self._opened()
-            execute = connection.execute
             try:
-                execute("BEGIN IMMEDIATE")
-                self._append(connection, execution_id, records, rows_of)
-                execute("COMMIT")
+                connection.execute("BEGIN IMMEDIATE")
+                self._append(connection, execution_id, records, rows)
+                connection.execute("COMMIT")
             except BaseException as error:
                 self._undo(connection, error)
                 raise
 
     def _append(
-        self, connection: sqlite3.Connection, execution_id: str, records: Sequence[Record], rows_of: _RowsOf
+        self, connection: sqlite3.Connection, execution_id: str, records: Sequence[Record], rows: list[Row]
     ) -> None:
         (version,) = connection.execute("PRAGMA data_version").fetchone()
         key: int | None
@@ -209,7 +202,9 @@ class SQLiteStore:
         check_place(execution_id, last_seq, records)
         if key is None:
             key = _insert_execution(connection, execution_id, records[0])
-        connection.executemany(_INSERT, rows_of(key, records))
+        base = key * MAX_RECORDS
+        for last, data in rows:
+            connection.execute(_INSERT, (base + last, data))
         if (change := status_changes(records)) is not None:
             status, ended_at = change
             connection.execute(
@@ -285,7 +280,7 @@ class SQLiteStore:
             raise unknown(execution_id, self.label)
         return key
 
-    def _query(self, sql: str, *values: Any) -> list[Row]:
+    def _query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._guard:
             connection = self._opened()
             try:
