@@ -29,6 +29,7 @@ from durapool.serdes import (
     SerDesContext,
     dump,
     load,
+    scalar_text,
 )
 
 LOCAL = Settings("job-1", "arn:job-1")
@@ -206,6 +207,24 @@ def test_nothing_recorded_is_none() -> None:
 def test_a_damaged_payload_is_a_serdes_error(payload: Payload) -> None:
     with pytest.raises(SerDesError, match="cannot be read back"):
         get(payload)
+
+
+@pytest.mark.parametrize("value", [None, True, False, 0, -1, 2**80, 1.5, -0.0, 1e300, 5e-324])
+def test_the_short_way_of_a_scalar_is_the_long_one(value: Any) -> None:
+    text = scalar_text(value)
+    assert text == dump(value, None, LOCAL, "id", WHAT)
+    loaded = load(text, None, LOCAL, "id", WHAT)
+    assert type(loaded) is type(value)
+    assert repr(loaded) == repr(value)
+
+
+@pytest.mark.parametrize("value", ["text", math.nan, math.inf, Colour.RED, Text("x"), np.float64(1.5), [1]])
+def test_what_is_no_plain_scalar_goes_the_long_way(value: Any) -> None:
+    assert scalar_text(value) is None
+
+
+def test_an_integer_of_thousands_of_digits_goes_the_long_way() -> None:
+    assert scalar_text(10**5000) is None
 
 
 def test_bytes_are_never_unpickled_from_a_remote_store() -> None:

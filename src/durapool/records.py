@@ -238,6 +238,16 @@ class Operation:
         """The operation before its first update is applied."""
         return cls(update[0], *update[2:7])
 
+    @classmethod
+    def started(cls, update: Update, at: float) -> Operation:
+        """The operation after a START that is its first update: `begin` and `apply` at once, for workers."""
+        identity, _, kind, sub_type, parent_id, name, branch, payload, _, attempt, delay, details = update
+        due_at = None if delay is None else at + delay
+        status = OperationStatus.STARTED
+        return cls(
+            identity, kind, sub_type, parent_id, name, branch, status, payload, None, attempt, details, at, None, due_at
+        )
+
     def apply(self, record: Record) -> None:
         """Fold one more record in. A START of an ended operation reopens it."""
         seq, at, (_, action, _, _, _, _, _, payload, error, attempt, delay, details) = record

@@ -99,6 +99,27 @@ def test_a_body_that_is_no_array_is_refused():
         list(Decoder().feed(HEADER.pack(VERSION, Kind.DONE, len(body)) + body))
 
 
+class PacksInTheMidst(dict):
+    """As a finalizer that logs while a frame is made."""
+
+    def items(self):
+        assert pack(Kind.LOG, 1, "within") == PLAIN
+        return super().items()
+
+
+PLAIN = pack(Kind.LOG, 1, "within")
+
+
+def test_a_frame_may_be_asked_for_in_the_midst_of_another():
+    assert pack(Kind.LOG, "before", PacksInTheMidst(a=1), "after") == pack(Kind.LOG, "before", {"a": 1}, "after")
+
+
+def test_what_cannot_be_packed_leaves_nothing_behind():
+    with pytest.raises(TypeError):
+        pack(Kind.LOG, "half of it", object())
+    assert pack(Kind.LOG, 1, "within") == PLAIN
+
+
 FULL = Update(
     "0af-_Z",
     Action.RETRY,

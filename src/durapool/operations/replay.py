@@ -122,15 +122,16 @@ class Call(NamedTuple):
         details: Mapping[str, Any] | None = None,
     ) -> None:
         """Append an update of this operation without waiting."""
-        self.scope.journal.record(
+        scope, operation_id, kind, sub_type, parent_id, name, branch, _ = self
+        scope.journal.record(
             Update(
-                self.operation_id,
+                operation_id,
                 action,
-                self.type,
-                self.sub_type,
-                self.parent_id,
-                self.name,
-                self.branch,
+                kind,
+                sub_type,
+                parent_id,
+                name,
+                branch,
                 payload,
                 error,
                 attempt,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from typing import Any
 
@@ -104,6 +104,10 @@ class Packer:
 
     def pack(self, kind: Kind, *body: Any) -> bytes:
         """One frame."""
+        return self.frame(kind, body)
+
+    def frame(self, kind: Kind, body: Sequence[Any]) -> bytes:
+        """As `pack`."""
         packed: bytes = self._packer.pack(body)
         if len(packed) > MOST_KEPT:
             self._packer = msgpack.Packer(unicode_errors="surrogatepass")  # its buffer never shrinks
@@ -119,7 +123,7 @@ def pack(kind: Kind, *body: Any) -> bytes:
     if not _at_hand.acquire(blocking=False):
         return _framed(kind, msgpack.packb(body, unicode_errors="surrogatepass"))
     try:
-        return _packer.pack(kind, *body)
+        return _packer.frame(kind, body)
     finally:
         _at_hand.release()
 

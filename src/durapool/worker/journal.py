@@ -48,10 +48,13 @@ class StreamedJournal:
         with self._lock:
             if self._ended:
                 self._check()
-            operation = operations.get(operation_id)
-            if operation is None:
-                operation = operations[operation_id] = Operation.begin(update)
-            operation.apply(tuple.__new__(Record, (0, time.time(), update)))  # a call goes through a function
+            operation, now = operations.get(operation_id), time.time()
+            if operation is None and update.action is Action.START:
+                operations[operation_id] = Operation.started(update, now)
+            else:
+                if operation is None:
+                    operation = operations[operation_id] = Operation.begin(update)
+                operation.apply(Record(0, now, update))
             if operation_id != self._branch_id:
                 self._buffer.append(update)
                 if update.action is Action.START and not self._brisk:

@@ -19,6 +19,7 @@ from typing import Any
 
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM)  # ignored, subprocesses seem to succeed, and a timeout has no grace
+_handler_of = getattr(signal.getsignal, "__wrapped__", signal.getsignal)  # the wrapper looks for an enum each time
 LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_AS)
 
 
@@ -39,7 +40,7 @@ class Surroundings:
             self._directory = os.getcwd()
         self._path = list(sys.path)
         self._streams = sys.stdout, sys.stderr
-        self._handlers = [(number, signal.getsignal(number)) for number in SIGNALS]
+        self._handlers = [(number, _handler_of(number)) for number in SIGNALS]
         self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._limits = [(kind, resource.getrlimit(kind)) for kind in LIMITS]
         self._umask = os.umask(0o077)
@@ -73,7 +74,7 @@ class Surroundings:
         for timer in TIMERS:
             signal.setitimer(timer, 0)
         for number, handler in self._handlers:
-            if signal.getsignal(number) is not handler:
+            if _handler_of(number) is not handler:
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
 
