@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from durapool.exceptions import SerDesError
+from durapool.json_text import scalar_text
 from durapool.records import Payload
 from durapool.results import BatchItem, BatchItemStatus, BatchResult, CompletionReason
 from durapool.scope import Settings
@@ -29,7 +30,6 @@ from durapool.serdes import (
     SerDesContext,
     dump,
     load,
-    scalar_text,
 )
 
 LOCAL = Settings("job-1", "arn:job-1")

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durapool.json_text import MARK
 from durapool.records import ErrorObject, Payload
 from durapool.results import BatchItem, BatchItemStatus, BatchResult, CompletionReason
 from durapool.scope import Settings
-from durapool.serdes import MARK, dump, load
+from durapool.serdes import dump, load
 
 LOCAL = Settings("job-1", "arn:job-1")
 REMOTE = Settings("job-1", "arn:job-1", local_store=False)

@@ -364,10 +364,6 @@ class DurableContext:
             raise foreign_use(what, self._scope.label, running.label)
         return self._scope
 
-    def callback_call(self, operation_id: str, name: str | None) -> Call:
-        """The call that made a callback."""
-        return self._at(operation_id, OperationType.CALLBACK, OperationSubType.CALLBACK, name)
-
     def _call(self, kind: OperationType, sub_type: OperationSubType, name: str | None) -> Call:
         """The next operation of this context."""
         if running_scope.get() is not self._scope:
@@ -377,11 +373,11 @@ class DurableContext:
         with self._lock:
             self._position += 1
             position = self._position
-        return self._at(child_id(self._id_root, position), kind, sub_type, name)
+        return self.call_of(child_id(self._id_root, position), kind, sub_type, name)
 
-    def _at(self, operation_id: str, kind: OperationType, sub_type: OperationSubType, name: str | None) -> Call:
-        scope = self._scope
-        return Call(scope, operation_id, kind, sub_type, self._parent_id, name, scope.branch, self)
+    def call_of(self, operation_id: str, kind: OperationType, sub_type: OperationSubType, name: str | None) -> Call:
+        """The call that an operation of this context belongs to."""
+        return Call(self._scope, operation_id, kind, sub_type, self._parent_id, name, self._scope.branch, self)
 
     def operation_logger(self, operation_id: str, name: str | None, attempt: int) -> DurableLogger:
         """For the code of an operation of this context, which never replays."""
@@ -389,8 +385,7 @@ class DurableContext:
 
     def logger_to(self, logger: LoggerInterface | None) -> DurableLogger:
         """This context's logger, over another one."""
-        execution_id = self._scope.settings.execution_id
-        return context_logger(logger, execution_id, self._id_root, self._name, self.is_replaying)
+        return context_logger(logger, self._scope.settings.execution_id, self._id_root, self._name, self.is_replaying)
 
     def _child(self, call: Call, *, virtual: bool) -> DurableContext:
         parent_id = self._parent_id if virtual else call.operation_id
@@ -400,6 +395,5 @@ class DurableContext:
         """A context that was captured by a branch arrives there as one that can log, and no more."""
         from durapool.operations.captured import CapturedContext  # a subclass of this class
 
-        settings = self._scope.settings
-        place = (self._id_root, self._name, self._scope.label)
-        return CapturedContext, (settings.execution_id, settings.arn, *place)
+        settings, label = self._scope.settings, self._scope.label
+        return CapturedContext, (settings.execution_id, settings.arn, self._id_root, self._name, label)

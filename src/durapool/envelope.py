@@ -17,9 +17,9 @@ from typing import Any
 from uuid import UUID
 
 from durapool.exceptions import SerDesError
+from durapool.json_text import MARK, MAX_DEPTH
 from durapool.records import ErrorObject
 from durapool.results import BatchItem, BatchItemStatus, BatchResult, CompletionReason
-from durapool.serdes import MARK, MAX_DEPTH
 
 FORMAT = 1
 """The version of the envelope."""

@@ -6,19 +6,17 @@
     load(payload) gives back an equal value of the same exact types, or raises SerDesError.
 
 Only exact types are taken as JSON: a subclass, a namedtuple, an IntEnum or a numpy float would come back as something
-else. Workers import this module and call it for every step, so the common small values go by the shortest way and all
-rarer types are imported when the first one is met.
+else. Workers import this module, so what rarer types need is imported when the first one is met.
 """
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from durapool.exceptions import SerDesError
+from durapool.json_text import from_json_text, json_text
 from durapool.records import BlobRef, Payload
 from durapool.values import dataclass
 
@@ -28,13 +26,6 @@ if TYPE_CHECKING:
     from durapool.scope import Settings
 
 T = TypeVar("T")
-
-
-MARK = "$durapool"
-"""The key of an envelope. A plain dict of the user's that has it goes into an envelope itself."""
-
-MAX_DEPTH = 100
-"""Deeper values are left to pickle, whose reading does not recurse; cyclic ones end here too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +98,14 @@ class ExtendedTypeSerDes(SerDes[T]):
         Raises:
             SerDesError: another type; the message names the place in the value and the type.
         """
-        text = _json_text(value)
+        text = json_text(value)
         if text is None:
             raise SerDesError(f"{_unsupported(value)}. Convert it, or give another serdes such as PickleSerDes")
         return text
 
     def deserialize(self, data: Any, context: SerDesContext | None = None) -> T:  # noqa: ARG002
         """The value again, of the same types. Raises ValueError for text that `serialize` did not make."""
-        return _from_json_text(data)  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge
+        return from_json_text(data)  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge
 
 
 class PassThroughSerDes(SerDes[T]):
@@ -193,7 +184,7 @@ def dump(
     """
     if serdes is not None:
         return _kept(_dump_by(serdes, value, SerDesContext(operation_id, settings.arn), what), blobs)
-    text = None if _is_large_bytes(value, blobs) else _json_text(value)
+    text = None if _is_large_bytes(value, blobs) else json_text(value)
     if text is not None:
         return _kept(text, blobs)
     if not settings.local_store:
@@ -266,7 +257,7 @@ def load(
         if serdes is not None:
             return serdes.deserialize(payload, SerDesContext(operation_id, settings.arn))
         if isinstance(payload, str):
-            return _from_json_text(payload)
+            return from_json_text(payload)
         if settings.local_store:
             return _PICKLE.deserialize(payload)
     except Exception as error:
@@ -309,94 +300,6 @@ def _dump_by(serdes: SerDes[Any], value: Any, context: SerDesContext, what: obje
         except UnicodeEncodeError as error:
             raise SerDesError(f"{what}: the text of {name}.serialize is not valid Unicode: {error}") from error
     return payload
-
-
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
-_raw_decode = json.JSONDecoder().raw_decode
-_STR = frozenset({str})
-_SCALARS = frozenset({type(None), bool, int, float, str})
-_EXACT = _SCALARS - {str}  # lone surrogates of a text may be read back as one character
-_PLAIN = _SCALARS | {list, dict}
-
-
-def _float_text(value: float) -> str:
-    if value - value != 0.0:
-        raise ValueError("JSON has no NaN and no infinity")
-    return repr(value)
-
-
-_SCALAR_TEXT: dict[type, Callable[[Any], str]] = {
-    str: encode_basestring_ascii,
-    int: int.__repr__,
-    float: _float_text,
-    bool: {True: "true", False: "false"}.__getitem__,
-    type(None): {None: "null"}.__getitem__,
-}
-
-
-def scalar_text(value: Any) -> str | None:
-    """The payload of a number, a truth value or None, which reads back as the very same; None for all else."""
-    kind = type(value)
-    if kind not in _EXACT:
-        return None
-    try:
-        text = _SCALAR_TEXT[kind](value)
-    except ValueError:  # as of `_json_text`
-        return None
-    return text if len(text) < LARGE else None
-
-
-def _json_text(value: Any) -> str | None:
-    """The value as JSON text, plain where that is enough; None where JSON cannot keep it."""
-    kind = type(value)
-    writer = _SCALAR_TEXT.get(kind)
-    try:
-        if writer is not None:
-            return writer(value)
-        if _is_plain(value, kind, 0) and not (kind is dict and MARK in value):
-            return _encode(value)
-    except (ValueError, RecursionError):
-        pass  # NaN, infinity or an int of thousands of digits: the envelope keeps them
-    from durapool.envelope import UnsupportedError, wrap
-
-    try:
-        return _encode(wrap(value))
-    except (UnsupportedError, RecursionError):
-        return None
-
-
-def _is_plain(value: Any, kind: type, depth: int) -> bool:
-    """Whether a list or dict holds exact plain types only; the work per item is in C."""
-    if kind is dict:
-        if not set(map(type, value)) <= _STR:
-            return False
-        value = value.values()
-    elif kind is not list:
-        return False
-    kinds = set(map(type, value))
-    if kinds <= _SCALARS:
-        return True
-    if depth == MAX_DEPTH or not kinds <= _PLAIN:
-        return False
-    for item in value:
-        kind = type(item)
-        if kind not in _SCALARS and not _is_plain(item, kind, depth + 1):
-            return False
-    return True
-
-
-def _from_json_text(text: Any) -> Any:
-    try:
-        value, end = _raw_decode(text)
-    except (ValueError, TypeError):
-        value, end = json.loads(text), len(text)  # from outside: white space in front, or bytes
-    if end != len(text):
-        value = json.loads(text)
-    if type(value) is dict and MARK in value:
-        from durapool.envelope import unwrap
-
-        return unwrap(value)
-    return value
 
 
 def _type_name(value: Any) -> str:

@@ -30,6 +30,8 @@ from durapool.records import (
     ErrorObject,
     Operation,
     OperationStatus,
+    OperationSubType,
+    OperationType,
     child_id,
 )
 from durapool.types import StepContext, WaitForCallbackContext
@@ -73,7 +75,8 @@ class Callback(Generic[T]):
             CallbackTimeoutError: it, or its heartbeat, did not come in time.
         """
         scope = self._context.claim("result() of a callback")
-        call = self._context.callback_call(self.operation_id, self._name)
+        callback = OperationType.CALLBACK, OperationSubType.CALLBACK
+        call = self._context.call_of(self.operation_id, *callback, self._name)
         recorded = scope.journal.get(self.operation_id)
         if recorded is None:
             raise InvalidStateError(f"{call.what} is not recorded in this execution")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from durapool.errors import error_of
 from durapool.exceptions import NonDeterministicExecutionError, SerDesError, SuspendExecution
+from durapool.json_text import scalar_text
 from durapool.naming import service_name, service_sub_type
 from durapool.records import (
     Action,
@@ -23,7 +24,7 @@ from durapool.records import (
     Payload,
     Update,
 )
-from durapool.serdes import dump, load, scalar_text
+from durapool.serdes import dump, load
 
 if TYPE_CHECKING:
     from durapool.context import DurableContext
