@@ -20,6 +20,11 @@ from durapool.stores.rows import COLUMNS
 APPLICATION_ID = 0x64757261  # "dura"
 FORMAT = 2
 
+_CHECKPOINT_PAGES = {"NORMAL": 4000, "FULL": 500}
+"""After how many pages the log begins anew; SQLite's own default is 1,000. A checkpoint syncs, which NORMAL does at no
+other time. FULL syncs at each commit, which takes a third less where the log is written over than where it grows
+(measured: 165 against 250 us)."""
+
 _SCHEMA = (
     "CREATE TABLE executions(key INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, handler TEXT, status TEXT, "
     "started_at REAL, ended_at REAL)",
@@ -188,7 +193,7 @@ def _set_up(connection: sqlite3.Connection, path: Path, synchronous: str) -> Non
         connection.execute("PRAGMA journal_mode = DELETE")
         synchronous = "FULL"  # what a rollback journal needs to survive a power cut
     connection.execute(f"PRAGMA synchronous = {synchronous}")
-    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages; fewer syncs than with the default of 1,000
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES[synchronous]}")
     connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")
 
 
