@@ -65,7 +65,7 @@ def test_only_branches_whose_time_has_come_are_asked_about(journal: Any, clock: 
     clock.at = START + 2
     assert take(waiting, journal) == [1, 2]
     assert sorted(journal.asked) == ["wait-1", "wait-2"]
-    assert len(waiting) == 998
+    assert len(waiting.branches) == 998
 
 
 def test_the_earliest_of_several_operations_lets_a_branch_go_on_once(journal: Any, clock: Clock) -> None:

@@ -36,6 +36,7 @@ from durapool.records import (
     OperationType,
     Payload,
     Update,
+    child_id,
 )
 from durapool.results import BatchItemStatus
 
@@ -54,6 +55,7 @@ class OpenBatch:
         self._payloads: dict[int, Payload | None] = {}  # of branches that succeeded; None: only a summary is recorded
         self._errors: dict[int, ErrorObject | None] = {}  # of those that failed
         self._waiting = Waiting()
+        self._sub_type = plan.branch_sub_type
         self._starts: dict[int, Update] = {}  # of branches that run
         self._begun = bytearray(plan.total)  # 1: something may be recorded below the branch
         self._recover()
@@ -88,7 +90,7 @@ class OpenBatch:
     def next(self) -> int | None:
         """The branch to start now, or None."""
         index = self.coordinator.next()
-        if index is not None:
+        if index is not None and self._waiting.branches:
             self._waiting.discard(index)
         return index
 
@@ -145,17 +147,14 @@ class OpenBatch:
         """What is recorded when a branch that has an operation of its own begins; made once, and kept to its end."""
         start = self._starts.get(index)
         if start is None:
-            plan = self.plan
-            start = self._starts[index] = Update(
-                plan.branch_id(index),
-                Action.START,
-                OperationType.CONTEXT,
-                plan.branch_sub_type,
-                plan.operation_id,
-                plan.branch_name(index),
-                index,
-            )
+            start = self._starts[index] = self._start(index)
         return start
+
+    def _start(self, index: int) -> Update:
+        plan = self.plan
+        name = plan.branch_name(index)
+        sub_type, batch_id = self._sub_type, plan.operation_id
+        return Update(child_id(batch_id, index), Action.START, OperationType.CONTEXT, sub_type, batch_id, name, index)
 
     def _record_end(
         self,
@@ -169,24 +168,12 @@ class OpenBatch:
         if self.plan.flat:
             self._starts.pop(index, None)
             return
-        start = self.start_of(index)
-        del self._starts[index]
-        details: dict[str, Any] = {} if summary is None else {DETAIL_REPLAY_CHILDREN: True}
-        if usage is not None:
-            details[DETAIL_USAGE] = usage
-        end = Update(
-            start.operation_id,
-            action,
-            start.type,
-            start.sub_type,
-            start.parent_id,
-            start.name,
-            start.branch,
-            payload,
-            error,
-            details=details or None,
-        )
-        if self.view.get(start.operation_id) is None:
+        start = self._starts.pop(index, None) or self._start(index)
+        details: dict[str, Any] = {} if usage is None else {DETAIL_USAGE: usage}
+        if summary is not None:
+            details[DETAIL_REPLAY_CHILDREN] = True
+        end = Update(start[0], action, *start[2:7], payload, error, 0, None, details or None)
+        if self.view.get(start[0]) is None:
             # all that was heard of it is its end: a short branch without operations, or one that could not be sent
             self.view.record_all((start, end))
         else:
@@ -195,11 +182,11 @@ class OpenBatch:
     @property
     def has_waiting(self) -> bool:
         """Whether a branch is suspended."""
-        return len(self._waiting) > 0
+        return bool(self._waiting.branches)
 
     def wake_due(self) -> None:
         """Let suspended branches go on whose operations are due."""
-        if not self._waiting:
+        if not self._waiting.branches:
             return
         for index in self._waiting.take_due(self.view.settle(), self.view):
             self.coordinator.on_ready(index)
@@ -207,7 +194,8 @@ class OpenBatch:
     @property
     def is_over(self) -> bool:
         """Whether the batch has come to something: it is decided, or nothing of it can go on."""
-        return self.decided or self.coordinator.is_blocked
+        coordinator = self.coordinator
+        return coordinator.decision is not None or coordinator.is_blocked
 
     def outcome(self) -> BatchOutcome | None:
         """What the batch has come to, or None while something of it can still go on."""

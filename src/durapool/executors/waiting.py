@@ -19,15 +19,12 @@ if TYPE_CHECKING:
 class Waiting:
     """Owned by one open batch: no lock."""
 
-    __slots__ = ("_due", "_operations", "_waiters")
+    __slots__ = ("_due", "_waiters", "branches")
 
     def __init__(self) -> None:
-        self._operations: dict[int, frozenset[str]] = {}
+        self.branches: dict[int, frozenset[str]] = {}  # by index, with what they wait for
         self._waiters: dict[str, int] = {}  # an operation is below one branch
         self._due: set[int] = set()
-
-    def __len__(self) -> int:
-        return len(self._operations)
 
     @property
     def operations(self) -> frozenset[str]:
@@ -36,14 +33,14 @@ class Waiting:
 
     def add(self, index: int, operations: frozenset[str], journal: BranchJournal) -> None:
         """The branch waits for any of these. One that has changed while the branch suspended is not told again."""
-        self._operations[index] = operations
+        self.branches[index] = operations
         self._waiters.update(dict.fromkeys(operations, index))
         if any(map(journal.is_due, operations)):
             self._due.add(index)
 
     def discard(self, index: int) -> None:
         """The branch waits no more."""
-        for operation_id in self._operations.pop(index, ()):
+        for operation_id in self.branches.pop(index, ()):
             self._waiters.pop(operation_id, None)
         self._due.discard(index)
 

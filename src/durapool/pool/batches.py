@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,11 +32,10 @@ class Pace(NamedTuple):
     """How fast commits are, and so what is worth waiting for."""
 
     brisk: float  # seconds; shorter branches are sent ahead, and their STARTs travel with what follows them
-    linger: float  # seconds that a commit waits for what other workers are about to say
 
 
-LOCAL = Pace(brisk=BRISK, linger=0.0)
-SERVICE = Pace(brisk=0.25, linger=0.003)
+LOCAL = Pace(brisk=BRISK)
+SERVICE = Pace(brisk=0.25)
 """Each commit is a call over the network, of 10 ms and more."""
 
 _keys = itertools.count(1)
@@ -61,7 +61,7 @@ class PoolBatch:
     key: int = field(default_factory=lambda: next(_keys))
     runs: dict[int, ActiveRun] = field(default_factory=dict)  # by index of the branch
     losses: dict[int, int] = field(default_factory=dict)  # how often a branch has lost its worker
-    mean_seconds: float | None = None  # of a branch, as its workers measure it; None before the first one has ended
+    mean_seconds: float = math.inf  # of a branch, as its workers measure it; before the first one has ended: infinite
     ahead: int = 0  # branches that may wait in a worker's line: what it runs in a few ms
     uncommitted: int = 0  # records that nobody waits for, since it was last flushed
     warned: set[Any] = field(default_factory=set)  # warnings shown already
@@ -78,8 +78,12 @@ class PoolBatch:
     def measured(self, seconds: float) -> None:
         """One more branch has ended after so long. The last few count: the first ones of a worker import modules."""
         mean = self.mean_seconds
-        self.mean_seconds = mean = seconds if mean is None else (mean + seconds) / 2
+        self.mean_seconds = mean = seconds if mean == math.inf else (mean + seconds) / 2
         self.ahead = min(MOST_AHEAD, int(self.pace.brisk / mean)) if mean > 0 else MOST_AHEAD
+
+    def count_end(self) -> None:
+        """A branch has ended; that of a long one is worth a commit of its own."""
+        self.uncommitted += 1 if self.is_brisk else COMPANY
 
     @property
     def is_brisk(self) -> bool:
@@ -176,16 +180,15 @@ class ActiveRun:
         Raises:
             WireError: one does not.
         """
-        operations, plan, branch_id, view = self.operations, self.batch.open.plan, self.branch_id, self.batch.open.view
+        operations, branch_id, opened = self.operations, self.branch_id, self.batch.open
+        batch_id = opened.plan.operation_id
         for update in updates:
-            identity, parent = update.operation_id, update.parent_id
-            if identity not in operations and view.get(identity) is not None:
+            identity, parent = update[0], update[4]
+            if parent not in operations or (identity not in operations and opened.view.get(identity) is not None):
                 raise WireError(f"an update of operation {identity}, which is not of branch {self.index}")
             if identity == branch_id:
                 raise WireError(f"a {update.action} of the branch's own operation {branch_id}")
-            if parent not in operations:
-                raise WireError(f"an update of operation {identity}, which is not of branch {self.index}")
-            if parent == plan.operation_id and update.branch != self.index:
+            if parent == batch_id and update.branch != self.index:
                 raise WireError(f"an update of branch {update.branch} from branch {self.index}")
             operations.add(identity)
 
@@ -213,6 +216,11 @@ class Levels:
     def note(self, depth: int) -> None:
         """A batch of this depth opens."""
         self._deepest = max(self._deepest, depth)
+
+
+def timed(batches: Sequence[PoolBatch]) -> list[PoolBatch]:
+    """Those in which something may fall due: they have suspended branches, or a time limit."""
+    return [batch for batch in batches if batch.open.has_waiting or batch.limits.timeout is not None]
 
 
 def waits(batches: Sequence[PoolBatch]) -> list[float]:

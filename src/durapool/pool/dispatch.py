@@ -130,19 +130,20 @@ class Dispatcher:
             self.again = True  # it was empty: do not wait for the next message
 
     def _give(self, worker: Worker, batch: PoolBatch, index: int, parts: tuple[Part | None, Part | None]) -> None:
-        recorded = batch.open.recorded(index)
-        plan = batch.open.plan
-        branch_id = batch.open.start_of(index).operation_id
-        known = {plan.operation_id if plan.flat else branch_id}
-        known.update(operation.id for operation in recorded)
-        pause_after = batch.open.coordinator.pause_after
-        begun = plan.flat or (bool(recorded) and recorded[0].id == branch_id)
+        opened = batch.open
+        recorded, start, flat = opened.recorded(index), opened.start_of(index), opened.plan.flat
+        branch_id = start.operation_id
+        known, begun = {opened.plan.operation_id if flat else branch_id}, flat
+        if recorded:
+            known.update(operation.id for operation in recorded)
+            begun = flat or recorded[0].id == branch_id
+        pause_after = opened.coordinator.pause_after
         run = ActiveRun(
             next(self._numbers), batch, index, branch_id, worker, time.monotonic(), known, pause_after, begun
         )
         batch.runs[index] = run
         worker.runs.append(run)
-        post_run(run, recorded, *parts)
+        post_run(run, start, recorded, *parts)
         self._send_in_time(worker)
 
     def _send_in_time(self, worker: Worker) -> None:

@@ -18,6 +18,7 @@ from durapool.exceptions import (
 from durapool.pool.batches import ActiveRun
 from durapool.pool.workforce import Loss
 
+GRACE = 1.0  # seconds between SIGTERM and SIGKILL for a branch over its time
 SIGNAL_PATIENCE = 1.0  # seconds that a worker lost to a signal of service managers is not recorded
 
 

@@ -8,20 +8,23 @@ from typing import Any
 from durapool.exceptions import ExecutionError, InvalidStateError
 from durapool.executors.base import BranchOutcome, Crashed, Failed, Succeeded, Suspended
 from durapool.pickling import load_value
-from durapool.pool.batches import ActiveRun
+from durapool.pool.batches import ActiveRun, PoolBatch
 from durapool.pool.logs import hand_over, warn_again
 from durapool.pool.transfer import Part, drop, keep, kept, shipped
 from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_update
 from durapool.pool.workers import Worker
-from durapool.records import BlobRef, ErrorObject, Operation, OperationType
+from durapool.records import BlobRef, ErrorObject, Operation, OperationType, Update
 from durapool.usage import Usage
 
 
-def post_run(run: ActiveRun, recorded: list[Operation], function: Part | None, item: Part | None) -> None:
+def post_run(
+    run: ActiveRun, start: Update, recorded: list[Operation], function: Part | None, item: Part | None
+) -> None:
     """Queue a run for its worker, with what that worker does not know yet of its batch and surroundings.
 
     Args:
         run: the run.
+        start: of its branch.
         recorded: the operations recorded below its branch.
         function: of a branch of a parallel, pickled.
         item: of a branch of a map, pickled.
@@ -37,8 +40,7 @@ def post_run(run: ActiveRun, recorded: list[Operation], function: Part | None, i
     if batch.key not in worker.known_batches:
         worker.known_batches.add(batch.key)
         worker.post(Kind.BATCH, batch.key, batch.cargo.settings, shipped(worker, batch.key, batch.cargo.shared))
-    plan, start = batch.open.plan, batch.open.start_of(index)
-    now = batch.open.view.now() if recorded else 0.0
+    plan = batch.open.plan
     worker.permits += 1
     worker.post(
         Kind.RUN,
@@ -48,11 +50,16 @@ def post_run(run: ActiveRun, recorded: list[Operation], function: Part | None, i
         shipped(worker, batch.key, function),
         shipped(worker, batch.key, item),
         plan.total,
-        [pack_operation(operation, now) for operation in recorded],
+        _packed(recorded, batch) if recorded else (),
         batch.mode,
         batch.is_brisk,
         run.pause_after,
     )
+
+
+def _packed(operations: list[Operation], batch: PoolBatch) -> list[tuple[Any, ...]]:
+    now = batch.open.view.now()
+    return [pack_operation(operation, now) for operation in operations]
 
 
 _COMPLETED_BY_STORE = frozenset({OperationType.CALLBACK, OperationType.CHAINED_INVOKE})  # with an id, with an end
@@ -89,14 +96,14 @@ def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
     if run.detached:
         return  # the batch was decided without it: nothing of it is recorded any more
     run.admit(updates)
+    for update in updates:
+        if type(update[7]) is BlobRef:
+            keep(run, update[7])
+        if update[2] in _COMPLETED_BY_STORE:
+            run.to_tell.append(update[0])
     if not run.begun:
         run.begun = True
         updates.insert(0, run.batch.open.start_of(run.index))
-    for update in updates:
-        if type(update.payload) is BlobRef:
-            keep(run, update.payload)
-        if update.type in _COMPLETED_BY_STORE:
-            run.to_tell.append(update.operation_id)
     try:
         run.batch.open.view.record_all(updates)
     except InvalidStateError as error:
@@ -105,17 +112,19 @@ def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
 
 def acknowledge(run: ActiveRun) -> list[Any]:
     """The body of an ACK: all that the run has sent is committed; and what the store has added to its operations."""
+    if not run.to_tell:
+        return [run.number, run.received, ()]
     view, told = run.batch.open.view, run.to_tell
     run.to_tell = []
     found = [operation for identity in told if (operation := view.get(identity)) is not None]
-    return [run.number, run.received, [pack_operation(operation, view.now()) for operation in found]]
+    return [run.number, run.received, _packed(found, run.batch)]
 
 
 def outcome_of(run: ActiveRun, kind: Kind, body: list[Any], usage: Usage) -> BranchOutcome:
-    """What a terminal message of a worker says; `usage` is what the run has used, from the same message.
+    """What DONE, FAILED, SUSPENDED or CRASHED says; `usage` is what the run has used, from the same message.
 
     Raises:
-        WireError: it is none, or not well-formed.
+        WireError: it is not well-formed.
         StoreFailure: a large result cannot be kept.
     """
     match kind:
@@ -125,10 +134,8 @@ def outcome_of(run: ActiveRun, kind: Kind, body: list[Any], usage: Usage) -> Bra
             return Failed(unpack_error(body[2]) or ErrorObject("an error without a message"), usage)
         case Kind.SUSPENDED:
             return Suspended(frozenset(body[2]))
-        case Kind.CRASHED:
-            return Crashed(_exception(body[2], body[3]))
         case _:
-            raise WireError(f"{kind.name}, which only others send")
+            return Crashed(_exception(body[2], body[3]))
 
 
 def _exception(pickled: bytes | None, error: list[Any] | None) -> BaseException:

@@ -1,15 +1,15 @@
 """The pool: places, open batches, and the loop that moves records between batches and workers.
 
     thread in context.parallel          this loop                          worker
-    PoolBatch --inbox--> read: UPDATES, DONE ... are staged   <--UPDATES-- streams what it records
-                         commit: one flush for all of a turn, or of several
+    PoolBatch --inbox--> read: UPDATES are staged             <--UPDATES-- streams what it records
+                         commit: one flush for all of a turn
                          answer                               --ACK-->     goes on
-    outcome  <---------- settle: batches that are decided or blocked
+                         ends: branches that have ended       <--DONE--    is at the next one in its line
+    outcome  <---------- settle: batches that are decided or blocked, once that is committed
                          dispatch (pool.dispatch)             --RUN-->     runs the branch
 
 Every turn goes through these stages in this order, so nothing is acknowledged, and no batch is decided, before it is
-committed. What nobody waits for (starts, mode async, ends of brisk branches) is left to a later turn, and to the
-journal's own flush after 20 ms at the latest.
+committed.
 All state belongs to the thread that turns the loop (see `drive`); other threads only use the inbox.
 
 A worker holds one of the pool's `size` places while it runs a branch, and lends it while it waits for nested batches.
@@ -17,10 +17,9 @@ A worker holds one of the pool's `size` places while it runs a branch, and lends
 
 from __future__ import annotations
 
-import contextlib
-import selectors
-import socket
+import math
 from collections import deque
+from operator import attrgetter
 from typing import Any
 
 from durapool.errors import error_of
@@ -29,30 +28,21 @@ from durapool.executors import PooledExecutor
 from durapool.executors.base import BranchOutcome, Failed
 from durapool.executors.open_batch import OpenBatch
 from durapool.pausing import pauses
-from durapool.pool.batches import (
-    COMPANY,
-    LOCAL,
-    ActiveRun,
-    Levels,
-    PoolBatch,
-    nested_batch,
-    overdue,
-    pack_outcome,
-    waits,
-)
+from durapool.pool.answers import Answers, commit
+from durapool.pool.batches import ActiveRun, Levels, PoolBatch, nested_batch, overdue, pack_outcome, timed, waits
 from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
-from durapool.pool.losses import HeldLosses, lost_error, timeout_error
-from durapool.pool.messages import OF_WORKERS, acknowledge, outcome_of, stage_updates, take_of_worker
+from durapool.pool.losses import GRACE, HeldLosses, lost_error, timeout_error
+from durapool.pool.messages import OF_WORKERS, outcome_of, stage_updates, take_of_worker
 from durapool.pool.places import connector, initializer_of
 from durapool.pool.supervisor import Link
 from durapool.pool.transfer import give_file, shipped
+from durapool.pool.watch import Watch
 from durapool.pool.wire import Kind, WireError, unpack_usage
 from durapool.pool.workers import Worker
-from durapool.pool.workforce import Loss, Workforce
+from durapool.pool.workforce import AWAKE, Loss, Workforce
 
-GRACE = 1.0  # seconds between SIGTERM and SIGKILL for a branch over its time
-LONGEST_WAIT = 3600.0  # seconds; epoll takes no more than 24 days at once
+_MEAN_SECONDS = attrgetter("mean_seconds")
 
 
 class Pool:
@@ -60,24 +50,20 @@ class Pool:
 
     def __init__(self, executor: PooledExecutor) -> None:
         self.executor = executor
-        self._selector = selectors.DefaultSelector()
-        self._workforce = Workforce(
-            connector(executor),
-            self._selector,
-            initializer_of(executor),
-        )
+        self._watch = Watch()
+        try:
+            self._workforce = Workforce(connector(executor), self._watch, initializer_of(executor))
+        except BaseException:
+            self._watch.close()
+            raise
         self._workforce.listen(self)
         self._dispatcher = Dispatcher(self._workforce, executor.max_branches_per_worker)
         self.workers = self._workforce  # for progress to look at, from any thread
-        self._wake_read, self._wake_write = socket.socketpair()
-        self._wake_read.setblocking(False)
-        self._wake_write.setblocking(False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         self._inbox: deque[PoolBatch] = deque()
         self._batches: list[PoolBatch] = []  # deepest first, then oldest
-        self._pace = LOCAL  # of the batch that was opened last
         self._levels = Levels()
-        self._acks: dict[Worker, ActiveRun] = {}
+        self._answers = Answers(self._workforce)
+        self._ends: deque[tuple[ActiveRun, BranchOutcome]] = deque()  # heard in this turn, and not taken in yet
         self._held = HeldLosses()
         self._again = False  # something was staged after the commit: turn once more without waiting
         self._patient: float | None = None  # seconds until the link wants to be adjusted again
@@ -96,12 +82,12 @@ class Pool:
 
     def wake(self) -> None:
         """Let the loop look up from its waiting."""
-        with contextlib.suppress(OSError):  # it has enough to wake it, or it was closed, which the driver tells
-            self._wake_write.send(b"\0")
+        self._watch.wake()
 
     def withdraw(self, batch: PoolBatch, crash: BaseException) -> None:
         """Stop a batch whose thread does not wait any more. Only while nobody turns the loop."""
         self._take_inbox()
+        self._take_ends()
         if not batch.finished:
             batch.crash = crash
             self._finish(batch)
@@ -115,20 +101,15 @@ class Pool:
     def _runs(self) -> list[ActiveRun]:
         return [run for worker in self._workforce for run in worker.runs]
 
-    @property
-    def has_detached(self) -> bool:
-        """Whether branches of decided batches are still finishing (cancel_running=False)."""
-        return self.has_detached_of(None)
-
-    def has_detached_of(self, invocation: object) -> bool:
-        """Whether some of this invocation are, or of any for None."""
-        return any(
-            run.detached and (invocation is None or run.batch.root.invocation is invocation) for run in self._runs()
-        )
+    def has_detached(self, invocation: object = None) -> bool:
+        """Whether branches of decided batches still finish (cancel_running=False): of this invocation, or of any."""
+        detached = [run.batch.root.invocation for run in self._runs() if run.detached]
+        return bool(detached) if invocation is None else any(each is invocation for each in detached)
 
     def end_invocation(self, invocation: object, seconds: float) -> None:
         """Stop what still runs of an invocation, and wait for it at most so long. Only while nobody turns the loop."""
         self._take_inbox()
+        self._take_ends()
         for batch in [each for each in self._batches if each.owner is None and each.invocation is invocation]:
             self.withdraw(batch, OrphanedBranch("the invocation around this batch has ended"))
         for worker in self._workforce:
@@ -145,48 +126,54 @@ class Pool:
         self._batches.clear()
         self._inbox.clear()
         self._workforce.close()
-        self._selector.close()
-        self._wake_read.close()
-        self._wake_write.close()
+        self._watch.close()
 
     def abandon(self) -> None:
         """In a forked child: let go of the parent's descriptors."""
         self._workforce.abandon()
-        self._selector.close()
-        self._wake_read.close()
-        self._wake_write.close()
+        self._watch.close()
 
     # one turn of the loop
 
     def turn(self) -> None:
         """Read, commit, answer, settle, dispatch; waits where there is nothing to do."""
-        for key, _ in self._selector.select(self._patience()):
-            key.data()
-        if self._acks and self._pace.linger:
-            self._workforce.read_for(self._pace.linger, lambda: True)
+        self._watch.look(self._patience(), AWAKE if self._expects_news else 0.0)
+        self._answers.linger()
         self._take_inbox()
-        self._wake_suspended()
-        self._stop_overdue()
-        for run, loss in self._held.take_due():
-            self._lose(run, loss)
-        self._commit()
+        self._take_due()
+        self._answers.give(self._batches)
+        self._workforce.send()  # workers go on while this loop does what they do not wait for
+        self._take_ends()
         self._settle()
-        self._workforce.send()  # workers go on while this loop prepares the next branches
         self._dispatch()
         self._workforce.send()
+
+    @property
+    def _expects_news(self) -> bool:
+        """Whether a worker is about to say something, by what the last few branches have taken."""
+        return min(map(_MEAN_SECONDS, self._batches), default=math.inf) < AWAKE * self.link.size
 
     def _patience(self) -> float | None:
         if self._again or self._dispatcher.again or self._inbox:
             self._again = self._dispatcher.again = False
             return 0
-        timed = [*waits(self._batches), *self._held.waits()]
+        due = self._held.waits()
+        if batches := timed(self._batches):
+            due += waits(batches)
         if self._patient is not None:
-            timed.append(self._patient)
-        return max(0.0, min(*timed, LONGEST_WAIT)) if timed else None
+            due.append(self._patient)
+        return max(0.0, min(due)) if due else None
 
-    def _stop_overdue(self) -> None:
-        """End the branches that have run longer than their executor's timeout."""
-        for run in overdue(self._batches):
+    def _take_due(self) -> None:
+        """What time brings: suspended branches go on, those over their executor's timeout end, held losses count."""
+        if batches := timed(self._batches):
+            self._wake_suspended(batches)
+            self._stop_overdue(batches)
+        for run, loss in self._held.take_due():
+            self._lose(run, loss)
+
+    def _stop_overdue(self, batches: list[PoolBatch]) -> None:
+        for run in overdue(batches):
             self._dispatcher.take_back(run.worker)
             _, *others = run.worker.clear()
             self._workforce.dismiss(run.worker, GRACE)
@@ -194,17 +181,12 @@ class Pool:
             self._ended(run, Failed(error_of(error, local=True)))
             self._run_again(others)
 
-    def _woken(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            self._wake_read.recv(4096)
-
     def _take_inbox(self) -> None:
         while self._inbox:
             self._open(self._inbox.popleft())
 
     def _open(self, batch: PoolBatch) -> None:
         self._batches.append(batch)
-        self._pace = batch.pace
         self._batches.sort(key=lambda each: (-each.depth, each.key))
         if len(self._batches) == 1:
             self._levels.begin(batch.execution_id)
@@ -212,31 +194,20 @@ class Pool:
         self._levels.note(batch.depth)
         self._again = True
 
-    def _wake_suspended(self) -> None:
-        for batch in self._batches:
+    def _wake_suspended(self, batches: list[PoolBatch]) -> None:
+        for batch in batches:
             if batch.open.has_waiting:
                 batch.attempt(batch.open.wake_due)
 
-    def _commit(self) -> None:
-        """What has been staged and somebody waits for, then the acknowledgements."""
-        for batch in self._batches:
-            if self._acks or batch.is_awaited:
-                batch.uncommitted = 0
-                batch.attempt(batch.open.view.barrier)
-        for worker, run in self._acks.items():
-            if worker.run is run and run.batch.open.crash is None:
-                self._post(worker, Kind.ACK, *acknowledge(run))
-        self._acks.clear()
-
     def _settle(self) -> None:
-        """Finish the batches that are decided, blocked or crashed."""
-        for batch in list(self._batches):
-            if batch.finished:
-                continue
-            if batch.open.crash is not None:
+        """Finish the batches that are decided, blocked or crashed, once that is committed."""
+        for batch in [each for each in self._batches if each.is_awaited]:
+            commit(batch)
+        for batch in [each for each in self._batches if each.open.is_over or each.open.crash is not None]:
+            if batch.open.crash is not None and not batch.finished:
                 batch.root.crash = batch.open.crash
                 self._finish(batch.root)
-            elif batch.open.is_over:
+            elif not batch.finished:
                 batch.outcome = batch.open.outcome()
                 self._finish(batch)
 
@@ -286,10 +257,10 @@ class Pool:
         """A run has ended, and with it whatever it had nested."""
         self._abandon_nested(run)
         run.batch.runs.pop(run.index, None)
-        if run.detached:
+        if run.detached or run.batch.finished:
             return
         batch = run.batch
-        batch.uncommitted += 1 if batch.is_brisk else COMPANY  # the end of a long branch is worth a commit of its own
+        batch.count_end()
         batch.attempt(batch.open.ended, run.index, outcome)
         if batch.open.decided:
             self._take_back_all(batch)
@@ -338,14 +309,17 @@ class Pool:
         if kind is Kind.SKIPPED:
             self._take_skipped(worker)
             return
-        run = worker.run
+        run = worker.runs[0] if worker.runs else None
         if run is None or run.number != body[0]:
             raise WireError(f"{kind.name} of run {body[0]}, which is not what it runs")
         match kind:
             case Kind.UPDATES:
                 if body[2]:
-                    self._acks[worker] = run
+                    self._answers.owe(worker, run)
                 run.batch.attempt(stage_updates, run, body[1])
+            case Kind.DONE | Kind.FAILED | Kind.SUSPENDED | Kind.CRASHED:
+                usage = unpack_usage(body[1])
+                self._hear_end(worker, run, outcome_of(run, kind, body, usage), usage.seconds)
             case Kind.SPAWN_BATCH:
                 self._spawn(run, body[1], body[2])
             case Kind.FETCH_INPUTS:
@@ -355,16 +329,22 @@ class Pool:
                 run.batch.attempt(give_file, run, kind, body)
                 self._workforce.wants_to_send(worker)
             case _:
-                usage = unpack_usage(body[1])
-                self._take_end(worker, run, outcome_of(run, kind, body, usage), usage.seconds)
+                raise WireError(f"{kind.name}, which only others send")
 
-    def _take_end(self, worker: Worker, run: ActiveRun, outcome: BranchOutcome, seconds: float) -> None:
+    def _hear_end(self, worker: Worker, run: ActiveRun, outcome: BranchOutcome, seconds: float) -> None:
         self._dispatcher.next_in_line(worker)
+        run.batch.runs.pop(run.index, None)
         run.batch.measured(max(0.0, seconds - run.lent_seconds))
-        self._ended(run, outcome)
-        if pauses(run.pause_after, outcome):
-            self._post(worker, Kind.GO, run.number)
+        self._ends.append((run, outcome))
         self._let_rest(worker)
+
+    def _take_ends(self) -> None:
+        """Count the branches that have ended. No worker waits for it, unless it pauses."""
+        while self._ends:
+            run, outcome = self._ends.popleft()
+            self._ended(run, outcome)
+            if pauses(run.pause_after, outcome):
+                self._post(run.worker, Kind.GO, run.number)
 
     def _take_skipped(self, worker: Worker) -> None:
         if not worker.stale:

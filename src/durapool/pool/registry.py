@@ -78,7 +78,7 @@ class RunningPool:
         What `cancel_running=False` has left at work may finish first, in as much time; threads turn the loop for it.
         """
         deadline = time.monotonic() + seconds
-        while self.pool.has_detached_of(invocation) and time.monotonic() < deadline:
+        while self.pool.has_detached(invocation) and time.monotonic() < deadline:
             time.sleep(LOOK_SECONDS)
         if not self.pool.is_done_with(invocation):
             self.driver.while_paused(lambda: self.pool.end_invocation(invocation, seconds))
@@ -93,7 +93,7 @@ class _Stragglers:
 
     @property
     def finished(self) -> bool:
-        return not self._pool.has_detached
+        return not self._pool.has_detached()
 
 
 _lock = threading.Lock()
@@ -143,7 +143,7 @@ def _close_clusters_in_time() -> None:
 
 def _take_idle(keep: int) -> list[RunningPool]:
     """Take the idle pools out that were used longest ago, above `keep`. The lock is held."""
-    idle = [key for key, pool in _pools.items() if pool.users == 0 and pool.last_used and not pool.pool.has_detached]
+    idle = [key for key, pool in _pools.items() if pool.users == 0 and pool.last_used and not pool.pool.has_detached()]
     idle.sort(key=lambda key: _pools[key].last_used, reverse=True)
     return [_pools.pop(key) for key in idle[keep:]]
 
@@ -154,7 +154,7 @@ def release(running: RunningPool) -> None:
     with _lock:
         running.users -= 1
         running.last_used = time.monotonic()
-        if running.users == 0 and running.pool.has_detached:
+        if running.users == 0 and running.pool.has_detached():
             running.finish_in_background()
         if _closer is None:
             _closer = threading.Thread(target=_close_idle, name="durapool-idle", daemon=True)

@@ -11,16 +11,19 @@ import selectors
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from durapool.exceptions import PoolError
 from durapool.pool.claims import Claims
 from durapool.pool.relay import LineRelay
 from durapool.pool.supervisor import Link, WorkerExit
+from durapool.pool.watch import Watch
 from durapool.pool.wire import Kind
 from durapool.pool.workers import Worker
 
 MOST_FUTILE = 3  # supervisors in a row that end before a worker of theirs has spoken
+AWAKE = 0.0003  # seconds that the loop looks for news before it sleeps, where it is about to come
 FAREWELL = 1.0  # seconds that the exit handlers of a worker have, such as coverage.py's
 
 
@@ -58,11 +61,9 @@ class Listener(Protocol):
 class Workforce:
     """All workers of one pool. Owned by the loop."""
 
-    def __init__(
-        self, connect: Callable[[], Link], selector: selectors.BaseSelector, initializer: bytes | None
-    ) -> None:
+    def __init__(self, connect: Callable[[], Link], watch: Watch, initializer: bytes | None) -> None:
         self._connect = connect
-        self._selector = selector
+        self._watch = watch
         self._initializer = initializer
         self._numbers = itertools.count(1)
         self._employed: dict[int, Worker] = {}
@@ -91,7 +92,7 @@ class Workforce:
     def _open_link(self) -> Link:
         link = self._connect()
         self._proven = False
-        self._selector.register(link, selectors.EVENT_READ, self._hear_supervisor)
+        self._watch.add(link, self._hear_supervisor)
         return link
 
     # hiring and dismissing
@@ -143,9 +144,9 @@ class Workforce:
             raise
         worker = Worker(number, link, LineRelay(prints, "stdout"), LineRelay(errors, "stderr"), claims, site)
         self._employed[number] = worker
-        self._selector.register(link, selectors.EVENT_READ, lambda: self._hear(worker))
+        self._watch.add(link, lambda: self._hear(worker))
         for relay in (worker.prints, worker.errors):
-            self._selector.register(relay, selectors.EVENT_READ, lambda relay=relay: self._relay(worker, relay))
+            self._watch.add(relay, partial(self._relay, worker, relay))
         worker.initializer = self._initializer
         return worker
 
@@ -178,8 +179,7 @@ class Workforce:
         """Take in what is said for so long, while `going_on` holds."""
         until = time.monotonic() + seconds
         while going_on() and (left := until - time.monotonic()) > 0:
-            for key, _ in self._selector.select(left):
-                key.data()
+            self._watch.look(left, min(left, AWAKE))
 
     def dismiss(self, worker: Worker, grace: float = 0.0) -> None:
         """Kill a worker, with its descendants; it may clean up for `grace` seconds after a SIGTERM."""
@@ -202,8 +202,7 @@ class Workforce:
 
     def _close(self, worker: Worker) -> None:
         for source in (worker.link, worker.prints, worker.errors):
-            with contextlib.suppress(KeyError, ValueError):
-                self._selector.unregister(source)
+            self._watch.remove(source)
         worker.close()
 
     # listening
@@ -216,7 +215,7 @@ class Workforce:
         data = worker.receive()
         self._proven = self._proven or bool(data)
         if worker.at_end:
-            self._selector.unregister(worker.link)
+            self._watch.remove(worker.link)
             self._check_lost(worker)
             return
         if worker.problem is not None:
@@ -239,7 +238,7 @@ class Workforce:
 
     def _relay(self, worker: Worker, relay: LineRelay) -> None:
         if worker.number in self._employed and not relay.pass_on():
-            self._selector.unregister(relay)
+            self._watch.remove(relay)
 
     def look(self) -> None:
         """Take what the link has to tell, though nobody waits for it."""
@@ -288,7 +287,7 @@ class Workforce:
 
     def _supervisor_lost(self) -> None:
         """All workers have gone with it. A new one takes over, unless none gets as far as a worker that speaks."""
-        self._selector.unregister(self._link)
+        self._watch.remove(self._link)
         self._link.end_groups()
         self._link.close()
         lost = list(self)
@@ -321,12 +320,10 @@ class Workforce:
 
     def _send_to(self, worker: Worker) -> None:
         done = worker.send()
-        both = selectors.EVENT_READ | selectors.EVENT_WRITE
-        wanted = selectors.EVENT_READ if done else both
         if done and not worker.watching_room:
             return
         worker.watching_room = not done
-        self._selector.modify(worker.link, wanted, lambda: self._hear_and_send(worker))
+        self._watch.change(worker.link, lambda: self._hear_and_send(worker), room=not done)
 
     def _hear_and_send(self, worker: Worker) -> None:
         self._unsent.add(worker)
