@@ -38,7 +38,7 @@ class CommitLog:
         self._flush_age = getattr(store, "flush_age", FLUSH_AGE)  # a store with costly writes may have its own
         self._commit_lock = threading.Lock()  # one write at a time; taken before `lock`
         self._pending: list[Record] = []
-        self._pending_bytes = 0
+        self._pending_bytes = 0  # of their payloads
         self._pending_since = 0.0  # monotonic
         self._drained = 0  # seq of the last record that left _pending
         self._staged = self._committed = 0  # seq of the last record that was staged, that the store has
@@ -65,11 +65,16 @@ class CommitLog:
         record = tuple.__new__(Record, (seq, at, update))  # twice as fast as a call, which goes through a function
         pending.append(record)  # the one step that Ctrl-C cannot split: a record is numbered and staged, or neither
         self._staged = seq
-        payload, error = update[7:9]
-        self._pending_bytes += _BASE_BYTES + len(payload or "")
-        if error is not None:
-            self._pending_bytes += len(error.pickled or "")
+        if update[7]:
+            self._pending_bytes += len(update[7])
+        if update[8] is not None:
+            self._pending_bytes += len(update[8].pickled or "")
         return record
+
+    @property
+    def _is_full(self) -> bool:
+        pending = len(self._pending)
+        return pending > WINDOW_RECORDS or self._pending_bytes + pending * _BASE_BYTES > WINDOW_BYTES
 
     def wake_flusher(self) -> None:
         """Something was staged; the lock is held."""
@@ -81,7 +86,7 @@ class CommitLog:
 
     def flush(self) -> None:
         """Wait until all that was staged is committed; in mode async only when the window is full."""
-        if self._mode == "sync" or len(self._pending) > WINDOW_RECORDS or self._pending_bytes > WINDOW_BYTES:
+        if self._mode == "sync" or self._is_full:
             self.barrier()
         else:
             self.check()

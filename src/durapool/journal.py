@@ -89,8 +89,8 @@ class Journal:
             update = record[2]
             operation = operations.get(update[0])
             if operation is None:
-                operation = self._begin(update)
-                operations[operation.id] = operation
+                operation = operations[update[0]] = Operation.begin(update)
+                self._share_parent(operation)
                 children[operation.parent_id].append(operation)
             operation.apply(record)
             if type(update[7]) is BlobRef:
@@ -157,9 +157,10 @@ class Journal:
         with self._lock:
             self._check_open(lease)
             at = self._tick()
+            get, start = self._operations.get, Action.START
             for update in updates:
-                operation = self._operations.get(update[0])
-                if operation is not None or update[1] is not Action.START:
+                operation = get(update[0])
+                if operation is not None or update[1] is not start:
                     _check(operation, update)
                 self._apply(operation, update, at)
             self._log.wake_flusher()
@@ -198,10 +199,9 @@ class Journal:
 
     def _apply(self, operation: Operation | None, update: Update, at: float) -> None:
         record = self._log.stage(update, at)
-        if operation is None:
-            operation = self._begin(update)
-            operation.apply(record)
-            self._operations[update[0]] = operation
+        if operation is None:  # then it is a START
+            operation = self._operations[update[0]] = Operation.started(update, at)
+            self._share_parent(operation)
             if update[2] is not OperationType.EXECUTION:
                 self._children[operation.parent_id].append(operation)
         else:
@@ -209,14 +209,11 @@ class Journal:
         if operation.due_at is not None or update[2] is OperationType.CALLBACK:
             self._timers.note(operation, at)
 
-    def _begin(self, update: Update) -> Operation:
-        """The operation before its first update is applied; it shares the text of its parent's id."""
-        operation = Operation.begin(update)
-        if operation.parent_id is not None:
-            parent = self._operations.get(operation.parent_id)
-            if parent is not None:
-                operation.parent_id = parent.id
-        return operation
+    def _share_parent(self, operation: Operation) -> None:
+        """Let the operation refer to the text of its parent's id that is there already."""
+        parent = self._operations.get(operation.parent_id)  # type: ignore[arg-type]  # None is the id of no operation
+        if parent is not None:
+            operation.parent_id = parent.id
 
     def flush(self) -> None:
         """See `BranchJournal.flush`."""

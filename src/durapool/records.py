@@ -274,7 +274,7 @@ class Operation:
             case _:
                 self.payload, self.error = payload, error
                 self.ended_at, self.ended_seq = at, seq
-                if details:
+                if details and (len(details) > 1 or DETAIL_USAGE not in details):
                     self._add(details)
         if attempt:
             self.attempt = attempt
