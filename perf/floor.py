@@ -3,10 +3,10 @@
     parent --RUN, ACK--> worker     one send(2) for all that a worker gets in one turn of the loop
     parent <--UPDATES--- worker     START and SUCCEED of the step, then the worker waits for the ACK
     parent <--DONE------ worker     the result
-    records                         four a branch: in a list, or by one executemany in one transaction a turn
+    records                         four a branch: in a list, or as one row by one transaction a turn
 
 It has two forked workers, lines of branches sent ahead, msgpack, plain functions by their parts, ids by BLAKE2b and
-the same columns as durapool's store. It checks nothing that a worker says, folds no records into operations, knows no
+the same rows as durapool's store. It checks nothing that a worker says, folds no records into operations, knows no
 failure, no replay, no completion policy, no limit and no surroundings, and loses everything with its first worker.
 """
 
@@ -83,7 +83,7 @@ class Floor:
             self._records += numbered
             return
         self._database.execute("BEGIN IMMEDIATE")
-        self._database.executemany(f"INSERT INTO records VALUES ({', '.join('?' * 13)})", numbered)
+        self._database.execute("INSERT INTO records VALUES (?, ?)", (self._seq, msgpack.packb(numbered)))
         self._database.execute("COMMIT")
 
     def close(self) -> None:
@@ -101,8 +101,7 @@ def _opened(path: Path, synchronous: str) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute(f"PRAGMA synchronous = {synchronous}")
-    columns = "at, id, action, type, sub_type, parent, name, branch, payload, error, attempt, details"
-    database.execute(f"CREATE TABLE records (seq INTEGER PRIMARY KEY, {columns})")
+    database.execute("CREATE TABLE records (seq INTEGER PRIMARY KEY, data BLOB)")
     return database
 
 
