@@ -13,11 +13,11 @@ from durapool.pool.answers import Answers
 from durapool.pool.wire import Kind
 
 
-class Entity(SimpleNamespace):
+class Entity:
     """As a worker and a run are: equal to itself alone."""
 
-    __hash__ = object.__hash__
-    __eq__ = object.__eq__
+    def __init__(self, **fields: Any) -> None:
+        self.__dict__.update(fields)
 
 
 class Office:
