@@ -42,6 +42,7 @@ from durapool.pool.wire import Kind, WireError, unpack_usage
 from durapool.pool.workers import Worker
 from durapool.pool.workforce import AWAKE, Loss, Workforce
 
+SOON = 0.0001  # seconds to the next news: to stay awake for longer takes a CPU from those who are at work (measured)
 _MEAN_SECONDS = attrgetter("mean_seconds")
 
 
@@ -151,7 +152,7 @@ class Pool:
     @property
     def _expects_news(self) -> bool:
         """Whether a worker is about to say something, by what the last few branches have taken."""
-        return min(map(_MEAN_SECONDS, self._batches), default=math.inf) < AWAKE * self.link.size
+        return min(map(_MEAN_SECONDS, self._batches), default=math.inf) < SOON * self.link.size
 
     def _patience(self) -> float | None:
         if self._again or self._dispatcher.again or self._inbox:
