@@ -6,6 +6,7 @@ The first branches of each batch here are short, so that lines form behind those
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from collections import Counter
@@ -16,8 +17,9 @@ from pool_tools import ALL, FIRST, run_batch, the_pool, wait_until
 
 import durapool
 from durapool import CompletionConfig, ParallelConfig, durable_execution
-from durapool.executors import ProcessExecutor
+from durapool.executors import ProcessExecutor, process
 from durapool.pool.dispatch import Dispatcher
+from durapool.pool.pool import Pool
 from durapool.stores import MemoryStore
 
 pytestmark = pytest.mark.usefixtures("fresh_pools")
@@ -115,6 +117,25 @@ def test_a_worker_that_dies_loses_the_branch_that_it_ran_and_none_of_its_line(tm
     assert results.pop(SHORT) == "WorkerLostError"
     assert results == list(range(2 * SHORT))
     assert max(lines) > 1
+
+
+def test_what_ended_before_its_worker_was_lost_counts_where_both_are_heard_at_once(tmp_path, monkeypatch):
+    turn, go_on = Pool.turn, tmp_path / "go-on"
+
+    def turn_late(pool):
+        for worker in pool.workers:
+            has_both = [run.index for run in worker.runs] == [SHORT, SHORT + 1]
+            if has_both and not (worker.permits or worker.outgoing or go_on.exists()):
+                go_on.touch()
+                wait_until(lambda: select.select([pool.link], [], [], 0)[0])  # what says that the worker is gone
+        turn(pool)
+
+    monkeypatch.setattr(Pool, "turn", turn_late)
+    monkeypatch.setattr(process, "BRISK", 60.0)  # on a busy machine, too
+    branches = [lambda ctx, i=i: i for i in range(SHORT)]
+    branches += [lambda ctx: wait_until(go_on.exists) or "ended", lambda ctx: os._exit(3)]
+    results = run_batch(branches, "process:1", CompletionConfig.all_successful())
+    assert results == [*range(SHORT), "ended", "WorkerLostError"]
 
 
 def test_each_branch_runs_once_however_often_it_is_taken_back(tmp_path):

@@ -64,7 +64,7 @@ class Pool:
         self._batches: list[PoolBatch] = []  # deepest first, then oldest
         self._levels = Levels()
         self._answers = Answers(self._workforce)
-        self._ends: deque[tuple[ActiveRun, BranchOutcome]] = deque()  # heard in this turn, and not taken in yet
+        self._ends: deque[tuple[ActiveRun, BranchOutcome]] = deque()  # of this turn, as they came
         self._held = HeldLosses()
         self._again = False  # something was staged after the commit: turn once more without waiting
         self._patient: float | None = None  # seconds until the link wants to be adjusted again
@@ -179,7 +179,7 @@ class Pool:
             _, *others = run.worker.clear()
             self._workforce.dismiss(run.worker, GRACE)
             error = timeout_error(run.label, run.batch.limits.timeout or 0.0)
-            self._ended(run, Failed(error_of(error, local=True)))
+            self._ends.append((run, Failed(error_of(error, local=True))))
             self._run_again(others)
 
     def _take_inbox(self) -> None:
@@ -340,7 +340,7 @@ class Pool:
         self._let_rest(worker)
 
     def _take_ends(self) -> None:
-        """Count the branches that have ended. No worker waits for it, unless it pauses."""
+        """Count the branches that have ended, in the order in which that was heard. Only a worker that pauses waits."""
         while self._ends:
             run, outcome = self._ends.popleft()
             self._ended(run, outcome)
@@ -390,7 +390,7 @@ class Pool:
             self._run_again([run])
             return
         error = lost_error(loss, run.label, batch.limits.memory_limit)
-        self._ended(run, Failed(error_of(error, local=True)))
+        self._ends.append((run, Failed(error_of(error, local=True))))
 
     def _run_again(self, runs: list[ActiveRun]) -> None:
         for run in runs:
