@@ -211,7 +211,7 @@ class Journal:
 
     def _share_parent(self, operation: Operation) -> None:
         """Let the operation refer to the text of its parent's id that is there already."""
-        parent = self._operations.get(operation.parent_id)  # type: ignore[arg-type]  # None is the id of no operation
+        parent = self._operations.get(operation.parent_id or "")
         if parent is not None:
             operation.parent_id = parent.id
 

@@ -47,10 +47,6 @@ class DurableLogger:
         """The same logger, silent while `is_replaying()` is true."""
         return DurableLogger(self._given, self._extra, is_replaying)
 
-    def for_operation(self, operation_id: str | None, name: str | None, attempt: int | None = None) -> DurableLogger:
-        """The logger of an operation's own code: it never replays, so every line counts."""
-        return DurableLogger(self._given, self._extra | _place(operation_id, name, attempt))
-
     def get_logger(self) -> LoggerInterface:
         """The logger that lines go to."""
         return logging.getLogger(HANDLER_LOGGER) if self._given is None else self._given
@@ -108,7 +104,7 @@ def context_logger(
 def operation_logger(
     logger: LoggerInterface | None, execution_id: str, operation_id: str, name: str | None, attempt: int
 ) -> DurableLogger:
-    """The logger of an operation's own code, without that of its context ahead of it."""
+    """The logger of an operation's own code: it never replays, so every line counts."""
     return DurableLogger(logger, {"execution_id": execution_id, **_place(operation_id, name, attempt)})
 
 

@@ -240,7 +240,7 @@ class Operation:
 
     @classmethod
     def started(cls, update: Update, at: float) -> Operation:
-        """The operation after a START that is its first update: `begin` and `apply` at once, for workers."""
+        """The operation after a START that is its first update: `begin` and `apply` at once."""
         identity, _, kind, sub_type, parent_id, name, branch, payload, _, attempt, delay, details = update
         due_at = None if delay is None else at + delay
         status = OperationStatus.STARTED

@@ -36,7 +36,6 @@ from durapool.records import (
     OperationType,
     Payload,
     Update,
-    child_id,
 )
 from durapool.results import BatchItemStatus
 
@@ -55,7 +54,6 @@ class OpenBatch:
         self._payloads: dict[int, Payload | None] = {}  # of branches that succeeded; None: only a summary is recorded
         self._errors: dict[int, ErrorObject | None] = {}  # of those that failed
         self._waiting = Waiting()
-        self._sub_type = plan.branch_sub_type
         self._starts: dict[int, Update] = {}  # of branches that run
         self._begun = bytearray(plan.total)  # 1: something may be recorded below the branch
         self._recover()
@@ -152,9 +150,9 @@ class OpenBatch:
 
     def _start(self, index: int) -> Update:
         plan = self.plan
-        name = plan.branch_name(index)
-        sub_type, batch_id = self._sub_type, plan.operation_id
-        return Update(child_id(batch_id, index), Action.START, OperationType.CONTEXT, sub_type, batch_id, name, index)
+        identity, name = plan.branch_id(index), plan.branch_name(index)
+        kind, sub_type = OperationType.CONTEXT, plan.branch_sub_type
+        return Update(identity, Action.START, kind, sub_type, plan.operation_id, name, index)
 
     def _record_end(
         self,

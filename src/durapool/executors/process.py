@@ -11,7 +11,7 @@ from durapool.executors.base import BatchOutcome, BatchPlan
 from durapool.executors.open_batch import OpenBatch
 from durapool.pickling import pickler_for
 from durapool.pool import registry
-from durapool.pool.batches import LOCAL, SERVICE, PoolBatch
+from durapool.pool.batches import BRISK, BRISK_ON_SERVICE, PoolBatch
 from durapool.pool.cargo import Limits, LocalCargo
 from durapool.pool.places import surroundings_for
 from durapool.progress.observer import watched
@@ -46,7 +46,7 @@ class ProcessBatches:
                 scope.settings.execution_id,
                 blobs=scope.blobs,  # type: ignore[arg-type]  # in the parent it is the store's
                 invocation=self._used,
-                pace=SERVICE if scope.settings.service else LOCAL,
+                brisk=BRISK_ON_SERVICE if scope.settings.service else BRISK,
             )
             with watched(batch.open, scope, running.pool):
                 return _drive(running, batch)

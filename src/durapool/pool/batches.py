@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from durapool.exceptions import Signal
 from durapool.executors.base import Decided, Suspended
@@ -25,18 +25,11 @@ if TYPE_CHECKING:
 
 MOST_AHEAD = 16  # branches in a line
 COMPANY = 64  # records that are committed together where nobody waits for them
-BRISK = 0.005  # seconds
+BRISK = 0.005
+"""Seconds; shorter branches are sent ahead, and their STARTs travel with what follows them."""
 
-
-class Pace(NamedTuple):
-    """How fast commits are, and so what is worth waiting for."""
-
-    brisk: float  # seconds; shorter branches are sent ahead, and their STARTs travel with what follows them
-
-
-LOCAL = Pace(brisk=BRISK)
-SERVICE = Pace(brisk=0.25)
-"""Each commit is a call over the network, of 10 ms and more."""
+BRISK_ON_SERVICE = 0.25
+"""The same where each commit is a call over the network, of 10 ms and more."""
 
 _keys = itertools.count(1)
 
@@ -57,7 +50,7 @@ class PoolBatch:
     blobs: BlobStore | None = None  # of the execution; only the outermost batch has it
     invocation: object = None  # of a batch of the handler's: what stops it at the latest, by identity
     owner: NestedOwner | None = None
-    pace: Pace = LOCAL
+    brisk: float = BRISK  # seconds
     key: int = field(default_factory=lambda: next(_keys))
     runs: dict[int, ActiveRun] = field(default_factory=dict)  # by index of the branch
     losses: dict[int, int] = field(default_factory=dict)  # how often a branch has lost its worker
@@ -79,7 +72,7 @@ class PoolBatch:
         """One more branch has ended after so long. The last few count: the first ones of a worker import modules."""
         mean = self.mean_seconds
         self.mean_seconds = mean = seconds if mean == math.inf else (mean + seconds) / 2
-        self.ahead = min(MOST_AHEAD, int(self.pace.brisk / mean)) if mean > 0 else MOST_AHEAD
+        self.ahead = min(MOST_AHEAD, int(self.brisk / mean)) if mean > 0 else MOST_AHEAD
 
     def count_end(self) -> None:
         """A branch has ended; that of a long one is worth a commit of its own."""
@@ -253,7 +246,7 @@ def nested_batch(run: ActiveRun, number: int, open_batch: OpenBatch, cargo: Carg
         outer.surroundings,
         outer.execution_id,
         owner=owner,
-        pace=outer.pace,
+        brisk=outer.brisk,
     )
 
 

@@ -108,7 +108,7 @@ class Dispatcher:
             if not runs or worker.stale:
                 continue
             first, batch = runs[0], runs[0].batch
-            if len(runs) > 1 and now - first.started > STUCK * batch.pace.brisk and self._size > 1:
+            if len(runs) > 1 and now - first.started > STUCK * batch.brisk and self._size > 1:
                 self.take_back(worker)  # what waits behind a slow branch is for others: lower indices start first
             elif len(runs) - 1 <= batch.ahead // 2 and batch.depth == depth and _may_wait_behind(first):
                 self._lengthen(worker, batch)

@@ -68,7 +68,7 @@ class Watch:
         patience = None if seconds is None else min(seconds, LONGEST_WAIT) * self._unit
         found = self._poll.poll(0 if awake else patience)
         if awake and not found and seconds != 0:
-            sleep_at = time.perf_counter() + awake
+            sleep_at = time.perf_counter() + (awake if seconds is None else min(awake, seconds))
             while not found and time.perf_counter() < sleep_at:
                 os.sched_yield()
                 found = self._poll.poll(0)

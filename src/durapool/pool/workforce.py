@@ -179,7 +179,7 @@ class Workforce:
         """Take in what is said for so long, while `going_on` holds."""
         until = time.monotonic() + seconds
         while going_on() and (left := until - time.monotonic()) > 0:
-            self._watch.look(left, min(left, AWAKE))
+            self._watch.look(left, AWAKE)
 
     def dismiss(self, worker: Worker, grace: float = 0.0) -> None:
         """Kill a worker, with its descendants; it may clean up for `grace` seconds after a SIGTERM."""
