@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -174,6 +175,7 @@ def test_initializers_made_anew_for_each_batch_do_not_pile_up_pools():
 
 
 def test_a_thousand_batches_and_fifty_losses_leave_no_descriptor_behind():
+    gc.collect()  # what earlier tests have left may hold segments, whose descriptors would go in the midst of this one
     before = descendants()
 
     def count():
