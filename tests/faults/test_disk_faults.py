@@ -83,6 +83,7 @@ def test_a_full_disk(tmp_path):
                     while True:
                         os.write(descriptor, bytes(4096))
         run()
+        assert (folder / "ballast").stat().st_size > 1 << 19  # most of the disk: so it was this that filled it
         for path in folder.iterdir():
             if path.name.startswith("journal.db") and path.is_file():
                 subprocess.run(["cp", path, {str(after)!r}], check=True)
