@@ -26,6 +26,8 @@ WINDOW_BYTES = 1 << 20
 FLUSH_AGE = 0.02  # seconds that a record may stay pending when nobody flushes
 _BASE_BYTES = 200  # what a record takes beside its payload, about
 
+_new = tuple.__new__
+
 
 class CommitLog:
     """Numbers records and writes them. `lock` is the journal's; `stage` is called with it held."""
@@ -41,13 +43,13 @@ class CommitLog:
         self._pending_bytes = 0  # of their payloads
         self._pending_since = 0.0  # monotonic
         self._drained = 0  # seq of the last record that left _pending
-        self._staged = self._committed = 0  # seq of the last record that was staged, that the store has
+        self._committed = 0  # seq of the last record that the store has
         self._broken: StoreError | None = None
         self._flusher: _Flusher | None = None
 
     def start_after(self, seq: int) -> None:
         """The store holds so many records already."""
-        self._drained = self._staged = self._committed = seq
+        self._drained = self._committed = seq
 
     def check(self) -> None:
         """Raise StoreFailure if a write has failed."""
@@ -62,14 +64,19 @@ class CommitLog:
         else:
             seq = self._drained + 1
             self._pending_since = time.monotonic()
-        record = tuple.__new__(Record, (seq, at, update))  # twice as fast as a call, which goes through a function
+        record = _new(Record, (seq, at, update))  # twice as fast as a call, which goes through a function
         pending.append(record)  # the one step that Ctrl-C cannot split: a record is numbered and staged, or neither
-        self._staged = seq
-        if update[7]:
-            self._pending_bytes += len(update[7])
-        if update[8] is not None:
-            self._pending_bytes += len(update[8].pickled or "")
+        if payload := update[7]:
+            self._pending_bytes += len(payload)
+        if (error := update[8]) is not None:
+            self._pending_bytes += len(error.pickled or "")
         return record
+
+    @property
+    def _staged(self) -> int:
+        """The seq of the last record that was staged."""
+        pending = self._pending  # once: whoever commits puts an empty one in its place, and has set _drained before
+        return pending[-1][0] if pending else self._drained
 
     @property
     def _is_full(self) -> bool:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 EXECUTION_ID = child_id(None, 0)
 """The operation id of the EXECUTION itself; the handler's own calls count from 1."""
 
+_START, _STARTED = Action.START, OperationStatus.STARTED
+_EXECUTION, _CALLBACK = OperationType.EXECUTION, OperationType.CALLBACK
+
 POLL = 0.2  # seconds between two looks at the store while the outside world may say something
 _LOOK_INTERVAL = 0.1  # seconds; signals are read at most so often
 
@@ -79,7 +82,7 @@ class Journal:
         return journal
 
     def _load(self, store: Store) -> None:
-        operations, children = self._operations, self._children
+        operations = self._operations
         seq = 0
         blobs: set[str] = set()
         for record in store.read(self.execution_id):
@@ -87,12 +90,10 @@ class Journal:
             if record[0] != seq:
                 raise StoreError(f"{store.label}: record {seq} of execution {self.execution_id!r} is missing")
             update = record[2]
-            operation = operations.get(update[0])
-            if operation is None:
-                operation = operations[update[0]] = Operation.begin(update)
-                self._share_parent(operation)
-                children[operation.parent_id].append(operation)
-            operation.apply(record)
+            is_new = update[0] not in operations
+            operation = self._begin(update, record[1]) if is_new else operations[update[0]]
+            if not is_new or update[1] is not _START:
+                operation.apply(record)
             if type(update[7]) is BlobRef:
                 blobs.add(update[7].name)
             if update[11]:
@@ -103,7 +104,6 @@ class Journal:
             self._last_at = record.at
             if self.execution is None:
                 raise StoreError(f"{store.label}: execution {self.execution_id!r} was recorded without its start")
-            children[None].remove(self.execution)
         self._log.start_after(seq)
 
     @property
@@ -157,10 +157,10 @@ class Journal:
         with self._lock:
             self._check_open(lease)
             at = self._tick()
-            get, start = self._operations.get, Action.START
+            get = self._operations.get
             for update in updates:
                 operation = get(update[0])
-                if operation is not None or update[1] is not start:
+                if operation is None or operation.status is not _STARTED or update[1] is _START:
                     _check(operation, update)
                 self._apply(operation, update, at)
             self._log.wake_flusher()
@@ -199,21 +199,23 @@ class Journal:
 
     def _apply(self, operation: Operation | None, update: Update, at: float) -> None:
         record = self._log.stage(update, at)
-        if operation is None:  # then it is a START
-            operation = self._operations[update[0]] = Operation.started(update, at)
-            self._share_parent(operation)
-            if update[2] is not OperationType.EXECUTION:
-                self._children[operation.parent_id].append(operation)
-        else:
+        if operation is not None:
             operation.apply(record)
-        if operation.due_at is not None or update[2] is OperationType.CALLBACK:
+        else:  # then it is a START
+            operation = self._begin(update, at)
+        if operation.due_at is not None or operation.type is _CALLBACK:
             self._timers.note(operation, at)
 
-    def _share_parent(self, operation: Operation) -> None:
-        """Let the operation refer to the text of its parent's id that is there already."""
-        parent = self._operations.get(operation.parent_id or "")
+    def _begin(self, update: Update, at: float) -> Operation:
+        """A new operation, after its first update."""
+        operations = self._operations
+        operation = operations[update[0]] = Operation.started(update, at)
+        parent = operations.get(update[4] or "")
         if parent is not None:
-            operation.parent_id = parent.id
+            operation.parent_id = parent.id  # the text that is there already
+        if update[2] is not _EXECUTION:
+            self._children[operation.parent_id].append(operation)
+        return operation
 
     def flush(self) -> None:
         """See `BranchJournal.flush`."""
@@ -326,7 +328,7 @@ class Journal:
 def _check(operation: Operation | None, update: Update) -> None:
     """Rule 3: an operation starts once, ends once, and nothing happens to it outside of that."""
     if operation is None:
-        if update.action is Action.START:
+        if update[1] is _START:
             return
         raise InvalidStateError(f"{update.action} of operation {update.operation_id}, which was never started")
     if update.action is Action.INVOCATION:

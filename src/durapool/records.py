@@ -113,6 +113,9 @@ STATUS_AFTER: Mapping[Action, OperationStatus] = {
 }
 """The status that each action leads to; INVOCATION changes none."""
 
+_STARTED, _SUCCEEDED = OperationStatus.STARTED, OperationStatus.SUCCEEDED
+_SUCCEED = Action.SUCCEED  # to look a member up in its class takes longer than most of what is done with it
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorObject:
@@ -242,8 +245,7 @@ class Operation:
     def started(cls, update: Update, at: float) -> Operation:
         """The operation after a START that is its first update: `begin` and `apply` at once."""
         identity, _, kind, sub_type, parent_id, name, branch, payload, _, attempt, delay, details = update
-        due_at = None if delay is None else at + delay
-        status = OperationStatus.STARTED
+        due_at, status = None if delay is None else at + delay, _STARTED
         return cls(
             identity, kind, sub_type, parent_id, name, branch, status, payload, None, attempt, details, at, None, due_at
         )
@@ -251,6 +253,15 @@ class Operation:
     def apply(self, record: Record) -> None:
         """Fold one more record in. A START of an ended operation reopens it."""
         seq, at, (_, action, _, _, _, _, _, payload, error, attempt, delay, details) = record
+        if action is _SUCCEED:  # as below, for what comes most often
+            self.status = _SUCCEEDED
+            self.payload, self.error, self.ended_at, self.ended_seq = payload, None, at, seq
+            self.due_at = None
+            if attempt:
+                self.attempt = attempt
+            if details and (len(details) > 1 or DETAIL_USAGE not in details):
+                self._add(details)
+            return
         if action is Action.INVOCATION:
             return
         self.status = STATUS_AFTER[action]

@@ -18,7 +18,7 @@ import durapool
 from durapool import CompletionConfig, MapConfig, ParallelConfig, durable_execution
 from durapool.exceptions import OrphanedBranch
 from durapool.executors import ProcessExecutor
-from durapool.pool.wire import HEADER, MAX_FRAME, VERSION, Kind, pack, pack_update
+from durapool.pool.wire import HEADER, MAX_FRAME, VERSION, Kind, pack, pack_updates
 from durapool.records import Action, OperationSubType, OperationType, Payload, Update, child_id
 from durapool.stores import MemoryStore
 from durapool.usage import Usage
@@ -47,7 +47,7 @@ class Culprit:
         )
 
     def raw_update(self, update: Update) -> None:
-        self.say(Kind.UPDATES, self.run, [pack_update(update)], True)
+        self.say(Kind.UPDATES, self.run, pack_updates([update]), True)
 
     def sibling(self, index: int) -> str:
         return child_id(self.own.parent_id, index)

@@ -16,9 +16,9 @@ from durapool.pool.wire import (
     WireError,
     pack,
     pack_operation,
-    pack_update,
+    pack_updates,
     unpack_operation,
-    unpack_update,
+    unpack_updates,
 )
 from durapool.records import (
     Action,
@@ -59,15 +59,17 @@ def test_garbage_gives_frames_or_a_wire_error_and_nothing_else(garbage):
     assert all(isinstance(kind, Kind) and isinstance(body, list) for kind, body in frames)
 
 
+STARTED = Update("a", Action.START, OperationType.STEP)
+
+
 @given(st.binary(min_size=1, max_size=60), st.integers(0, 59))
 def test_a_damaged_frame_never_raises_anything_else(noise, place):
-    frame = bytearray(pack(Kind.UPDATES, 1, [pack_update(Update("a", Action.START, OperationType.STEP))]))
+    frame = bytearray(pack(Kind.UPDATES, 1, pack_updates([STARTED, STARTED._replace(action=Action.SUCCEED)])))
     place %= len(frame)
     frame[place : place + len(noise)] = noise
     try:
         for _, body in Decoder().feed(bytes(frame)):
-            for row in body[1] if len(body) > 1 and isinstance(body[1], list) else []:
-                unpack_update(row)
+            unpack_updates(body[1] if len(body) > 1 else [])
     except WireError:
         pass
 
@@ -138,8 +140,8 @@ FULL = Update(
 
 @pytest.mark.parametrize("update", [FULL, Update("x", Action.START, OperationType.CONTEXT)])
 def test_an_update_survives_the_wire(update):
-    [(_, body)] = Decoder().feed(pack(Kind.UPDATES, 1, [pack_update(update)]))
-    received = unpack_update(body[1][0])
+    [(_, body)] = Decoder().feed(pack(Kind.UPDATES, 1, pack_updates([update])))
+    [received] = unpack_updates(body[1])
     assert received == update
     assert received.action is update.action
     if update.error is not None:
@@ -161,7 +163,37 @@ def test_an_update_survives_the_wire(update):
 )
 def test_an_update_that_is_not_well_formed_is_refused(row):
     with pytest.raises(WireError):
-        unpack_update(row)
+        unpack_updates([row])
+
+
+@pytest.mark.parametrize("following", [FULL, FULL._replace(action=Action.SUCCEED, error=None, delay=None)])
+def test_updates_of_one_operation_in_a_row_carry_its_identity_once(following):
+    rows = pack_updates([STARTED, following, following, STARTED])
+    assert [len(row) for row in rows] == [12, 12, 6, 12]
+    [(_, body)] = Decoder().feed(pack(Kind.UPDATES, 1, rows))
+    assert unpack_updates(body[1]) == [STARTED, following, following, STARTED]
+
+
+def test_an_update_under_another_parent_carries_its_identity_again():
+    moved = STARTED._replace(parent_id="elsewhere")
+    assert [len(row) for row in pack_updates([STARTED, moved])] == [12, 12]
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [["SUCCEED", None, None, 0, None, None]],  # of no operation
+        [list(STARTED), ["SUCCEED", 1, None, 0, None, None]],
+        [list(STARTED), ["SUCCEED", None, None, -1, None, None]],
+        [list(STARTED), ["SUCCESS", None, None, 0, None, None]],
+        "abcdef",
+        [7],
+        None,
+    ],
+)
+def test_updates_that_are_not_well_formed_are_refused(rows):
+    with pytest.raises(WireError):
+        unpack_updates(rows)
 
 
 def test_due_times_travel_as_durations():

@@ -128,7 +128,7 @@ class ActiveRun:
     pause_after: PauseAfter
     begun: bool  # the branch's own START is recorded, or it has none
     received: int = 0  # updates
-    to_tell: list[str] = field(default_factory=list)  # its new operations of which the store knows more than it
+    to_tell: Sequence[str] = ()  # its new operations of which the store knows more than it
     files: dict[str, NewBlob] = field(default_factory=dict)  # given to it to write; by name
     nested: dict[int, PoolBatch] = field(default_factory=dict)  # undecided, by the worker's number
     detached: bool = False  # its batch was decided and lets it finish
@@ -174,16 +174,19 @@ class ActiveRun:
             WireError: one does not.
         """
         operations, branch_id, opened = self.operations, self.branch_id, self.batch.open
-        batch_id = opened.plan.operation_id
+        admitted = None
         for update in updates:
-            identity, parent = update[0], update[4]
+            identity, parent, branch = update[0], update[4], update[6]
+            if admitted is not None and identity is admitted[0] and parent is admitted[4] and branch is admitted[6]:
+                continue  # another one of the same operation
             if parent not in operations or (identity not in operations and opened.view.get(identity) is not None):
                 raise WireError(f"an update of operation {identity}, which is not of branch {self.index}")
             if identity == branch_id:
                 raise WireError(f"a {update.action} of the branch's own operation {branch_id}")
-            if parent == batch_id and update.branch != self.index:
-                raise WireError(f"an update of branch {update.branch} from branch {self.index}")
+            if branch != self.index and parent == opened.plan.operation_id:
+                raise WireError(f"an update of branch {branch} from branch {self.index}")
             operations.add(identity)
+            admitted = update
 
 
 class Levels:

@@ -11,7 +11,7 @@ from durapool.pickling import load_value
 from durapool.pool.batches import ActiveRun, PoolBatch
 from durapool.pool.logs import hand_over, warn_again
 from durapool.pool.transfer import Part, drop, keep, kept, shipped
-from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_update
+from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_updates
 from durapool.pool.workers import Worker
 from durapool.records import BlobRef, ErrorObject, Operation, OperationType, Update
 from durapool.usage import Usage
@@ -67,6 +67,9 @@ _COMPLETED_BY_STORE = frozenset({OperationType.CALLBACK, OperationType.CHAINED_I
 OF_WORKERS = frozenset({Kind.READY, Kind.LOG, Kind.WARNING, Kind.DROPPED})
 """What a worker says of itself, or for its run to show; all else is a run's own."""
 
+ENDS = frozenset({Kind.DONE, Kind.FAILED, Kind.SUSPENDED, Kind.CRASHED})
+"""How a run ends."""
+
 
 def take_of_worker(worker: Worker, kind: Kind, body: list[Any]) -> None:
     """Take one of OF_WORKERS."""
@@ -90,9 +93,10 @@ def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
     Raises:
         WireError: an update is not well-formed, or not of this run's branch.
     """
-    updates = [unpack_update(row) for row in rows]
-    run.received += len(updates)
-    run.batch.uncommitted += len(updates)
+    updates = unpack_updates(rows)
+    batch, count = run.batch, len(updates)
+    run.received += count
+    batch.uncommitted += count
     if run.detached:
         return  # the batch was decided without it: nothing of it is recorded any more
     run.admit(updates)
@@ -100,12 +104,13 @@ def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
         if type(update[7]) is BlobRef:
             keep(run, update[7])
         if update[2] in _COMPLETED_BY_STORE:
-            run.to_tell.append(update[0])
+            run.to_tell = [*run.to_tell, update[0]]
+    opened = batch.open
     if not run.begun:
         run.begun = True
-        updates.insert(0, run.batch.open.start_of(run.index))
+        updates.insert(0, opened.start_of(run.index))
     try:
-        run.batch.open.view.record_all(updates)
+        opened.view.record_all(updates)
     except InvalidStateError as error:
         raise WireError(str(error)) from error
 
@@ -115,7 +120,7 @@ def acknowledge(run: ActiveRun) -> list[Any]:
     if not run.to_tell:
         return [run.number, run.received, ()]
     view, told = run.batch.open.view, run.to_tell
-    run.to_tell = []
+    run.to_tell = ()
     found = [operation for identity in told if (operation := view.get(identity)) is not None]
     return [run.number, run.received, _packed(found, run.batch)]
 

@@ -33,7 +33,7 @@ from durapool.pool.batches import ActiveRun, Levels, PoolBatch, nested_batch, ov
 from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import GRACE, HeldLosses, lost_error, timeout_error
-from durapool.pool.messages import OF_WORKERS, outcome_of, stage_updates, take_of_worker
+from durapool.pool.messages import ENDS, OF_WORKERS, outcome_of, stage_updates, take_of_worker
 from durapool.pool.places import connector, initializer_of
 from durapool.pool.supervisor import Link
 from durapool.pool.transfer import give_file, shipped
@@ -44,6 +44,7 @@ from durapool.pool.workforce import AWAKE, Loss, Workforce
 
 SOON = 0.0001  # seconds to the next news: to stay awake for longer takes a CPU from those who are at work (measured)
 _MEAN_SECONDS = attrgetter("mean_seconds")
+_UPDATES, _SKIPPED = Kind.UPDATES, Kind.SKIPPED  # to look a member up in its class takes time, for each message
 
 
 class Pool:
@@ -307,20 +308,26 @@ class Pool:
         if kind in OF_WORKERS:
             take_of_worker(worker, kind, body)
             return
-        if kind is Kind.SKIPPED:
+        if kind is _SKIPPED:
             self._take_skipped(worker)
             return
         run = worker.runs[0] if worker.runs else None
         if run is None or run.number != body[0]:
             raise WireError(f"{kind.name} of run {body[0]}, which is not what it runs")
+        if kind is _UPDATES:
+            if body[2]:
+                self._answers.owe(worker, run)
+            run.batch.attempt(stage_updates, run, body[1])
+        elif kind in ENDS:
+            usage = unpack_usage(body[1])
+            self._hear_end(worker, run, outcome_of(run, kind, body, usage), usage.seconds)
+        else:
+            self._serve(run, kind, body)
+
+    def _serve(self, run: ActiveRun, kind: Kind, body: list[Any]) -> None:
+        """Give a run what it asks for."""
+        worker = run.worker
         match kind:
-            case Kind.UPDATES:
-                if body[2]:
-                    self._answers.owe(worker, run)
-                run.batch.attempt(stage_updates, run, body[1])
-            case Kind.DONE | Kind.FAILED | Kind.SUSPENDED | Kind.CRASHED:
-                usage = unpack_usage(body[1])
-                self._hear_end(worker, run, outcome_of(run, kind, body, usage), usage.seconds)
             case Kind.SPAWN_BATCH:
                 self._spawn(run, body[1], body[2])
             case Kind.FETCH_INPUTS:

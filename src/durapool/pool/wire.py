@@ -34,6 +34,7 @@ from durapool.usage import Usage
 
 VERSION = 1
 HEADER = struct.Struct(">BBI")
+_HEADER_SIZE, _pack_header, _unpack_header = HEADER.size, HEADER.pack, HEADER.unpack_from
 MOST_KEPT = 1 << 20  # bytes of a frame whose buffer is kept
 MAX_FRAME = 2**31 - 1  # bytes; a larger length is a broken stream, not a large result
 
@@ -69,7 +70,7 @@ class Kind(IntEnum):
     NO_FILE = 33  # token of the request, why
     # worker to parent
     READY = 40  # pid
-    UPDATES = 41  # run, [updates], whether an ACK is waited for; the first one tells that the branch has begun
+    UPDATES = 41  # run, [rows of updates], whether an ACK is waited for; the first one tells that the branch has begun
     DONE = 42  # run, usage, payload, summary or nil
     FAILED = 43  # run, usage, error
     SUSPENDED = 44  # run, usage, [operation ids]
@@ -88,9 +89,10 @@ KINDS = {int(kind): kind for kind in Kind}
 
 
 def _framed(kind: Kind, packed: bytes) -> bytes:
-    if len(packed) > MAX_FRAME:
-        raise WireError(f"a message of {len(packed)} bytes is too large, the limit is {MAX_FRAME}: keep it in a file")
-    return HEADER.pack(VERSION, kind, len(packed)) + packed
+    length = len(packed)
+    if length > MAX_FRAME:
+        raise WireError(f"a message of {length} bytes is too large, the limit is {MAX_FRAME}: keep it in a file")
+    return _pack_header(VERSION, kind, length) + packed
 
 
 class Packer:
@@ -109,8 +111,10 @@ class Packer:
     def frame(self, kind: Kind, body: Sequence[Any]) -> bytes:
         """As `pack`."""
         packed: bytes = self._packer.pack(body)
-        if len(packed) > MOST_KEPT:
-            self._packer = msgpack.Packer(unicode_errors="surrogatepass")  # its buffer never shrinks
+        length = len(packed)
+        if length <= MOST_KEPT:
+            return _pack_header(VERSION, kind, length) + packed
+        self._packer = msgpack.Packer(unicode_errors="surrogatepass")  # its buffer never shrinks
         return _framed(kind, packed)
 
 
@@ -150,18 +154,17 @@ class Decoder:
             rest.clear()
         start, size, self._wanted = 0, len(data), 0
         try:
-            while size - start >= HEADER.size:
-                version, number, length = HEADER.unpack_from(data, start)
+            while (body_start := start + _HEADER_SIZE) <= size:
+                version, number, length = _unpack_header(data, start)
                 kind = KINDS.get(number)
                 if version != VERSION or kind is None or length > MAX_FRAME:
                     raise WireError(f"bad frame: version {version}, kind {number}, {length} bytes")
-                end = start + HEADER.size + length
+                end = body_start + length
                 if size < end:
                     self._wanted = end - start
                     break
-                body = unpack(data[start + HEADER.size : end])
                 start = end
-                yield kind, body
+                yield kind, unpack(data[body_start:end])
         finally:
             rest += data[start:]
 
@@ -181,7 +184,7 @@ _ACTIONS = {str(action): action for action in Action}
 _TYPES = {str(kind): kind for kind in OperationType}
 _SUB_TYPES: dict[str, OperationSubType] = {str(kind): kind for kind in OperationSubType}
 _STATUSES = {str(status): status for status in OperationStatus}
-_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_is_id = re.compile(r"[a-zA-Z0-9_-]{1,64}").fullmatch
 _TEXT = (str, type(None))
 MAX_COUNT = 2**53  # of attempts, branches, seconds: what every store keeps exactly
 
@@ -208,11 +211,19 @@ def unpack_error(row: Any) -> ErrorObject | None:
     return ErrorObject(message, kind, data, None if trace is None else tuple(trace), pickled)
 
 
-def pack_update(update: Update) -> tuple[Any, ...]:
-    """An update as an array."""
-    if update.error is None:
-        return update
-    return update._replace(error=pack_error(update.error))  # type: ignore[arg-type]  # the row on its way to msgpack
+def pack_updates(updates: Sequence[Update]) -> list[tuple[Any, ...]]:
+    """Updates as rows: arrays of all fields, and of those alone that change where one is of the operation before it."""
+    rows: list[tuple[Any, ...]] = []
+    before = None
+    for update in updates:
+        row: tuple[Any, ...] = update
+        if update[8] is not None:
+            row = (*update[:8], pack_error(update[8]), *update[9:])
+        if before is not None and update[0] == before[0] and update[2:7] == before[2:7]:
+            row = (row[1], *row[7:])
+        rows.append(row)
+        before = update
+    return rows
 
 
 def unpack_sub_type(text: str | None) -> OperationSubType | None:
@@ -222,44 +233,41 @@ def unpack_sub_type(text: str | None) -> OperationSubType | None:
     return _SUB_TYPES.get(text) or text  # type: ignore[return-value]  # a StrEnum's place may be taken by a plain str
 
 
-def unpack_update(row: Any) -> Update:
-    """The inverse of `pack_update`.
+def unpack_updates(rows: Any) -> list[Update]:
+    """The inverse of `pack_updates`. Those of one operation in a row share their identity, parent and name.
 
     Raises:
         WireError: a field is missing or of another type.
     """
+    updates: list[Update] = []
     try:
-        identity, action, kind, sub_type, parent, name, branch, payload, error, attempt, delay, details = row
-        shape = tuple(map(type, row))
-        if shape not in _shapes:
-            _check_shape(shape)
-        if _ID.fullmatch(identity) is None:
-            raise ValueError(f"a bad operation id: {identity:.100}")
-        if not (
-            0 <= attempt < MAX_COUNT
-            and (branch is None or 0 <= branch < MAX_COUNT)
-            and (delay is None or 0 <= delay < MAX_COUNT)
-        ):
-            raise ValueError(f"a number of {identity} that is out of range")
-        fields = (
-            identity,
-            _ACTIONS[action],
-            _TYPES[kind],
-            _SUB_TYPES.get(sub_type, sub_type),  # a sub-type of the user's own (ChildConfig.sub_type) stays text
-            parent,
-            name,
-            branch,
-            unpack_ref(payload) if type(payload) is list else payload,
-            None if error is None else unpack_error(error),
-            attempt,
-            delay,
-            details,
-        )
+        for row in rows:
+            shape = tuple(map(type, row))
+            if shape not in _shapes:
+                _check_shape(shape)
+            if len(shape) == _CHANGES and updates:
+                action, payload, error, attempt, delay, details = row
+            else:
+                identity, action, kind, sub_type, parent, name, branch, payload, error, attempt, delay, details = row
+                if _is_id(identity) is None or not (branch is None or 0 <= branch < MAX_COUNT):
+                    raise ValueError(f"a bad operation id, or branch: {identity:.100}, {branch}")
+                kind = _TYPES[kind]
+                sub_type = _SUB_TYPES.get(sub_type, sub_type)  # one of the user's own (ChildConfig.sub_type) stays text
+            if not (0 <= attempt < MAX_COUNT and (delay is None or 0 <= delay < MAX_COUNT)):
+                raise ValueError(f"a number of {identity} that is out of range")
+            if type(payload) is list:
+                payload = unpack_ref(payload)
+            if error is not None:
+                error = unpack_error(error)
+            action = _ACTIONS[action]
+            fields = (identity, action, kind, sub_type, parent, name, branch, payload, error, attempt, delay, details)
+            updates.append(_new(Update, fields))  # twice as fast as a call, which goes through a function
     except (TypeError, ValueError, KeyError) as problem:
         raise WireError(f"an update that is not well-formed: {problem!r}") from problem
-    return tuple.__new__(Update, fields)  # twice as fast as a call, which goes through a function
+    return updates
 
 
+_new = tuple.__new__
 _NONE = type(None)
 _FIELD_TYPES: tuple[set[type], ...] = (
     {str},  # operation id
@@ -275,11 +283,13 @@ _FIELD_TYPES: tuple[set[type], ...] = (
     {int, float, _NONE},  # delay
     {dict, _NONE},  # details
 )
+_CHANGES = 6  # fields of an update that say what changes: the action, and all behind the identity
 _shapes: set[tuple[type, ...]] = set()  # of updates, found good before: there are few, and this is asked very often
 
 
 def _check_shape(shape: tuple[type, ...]) -> None:
-    for number, (found, allowed) in enumerate(zip(shape, _FIELD_TYPES, strict=True)):
+    expected = _FIELD_TYPES if len(shape) != _CHANGES else (_FIELD_TYPES[1], *_FIELD_TYPES[7:])
+    for number, (found, allowed) in enumerate(zip(shape, expected, strict=True)):
         if found not in allowed:
             raise TypeError(f"field {number} is of type {found.__name__}")
     _shapes.add(shape)
@@ -292,7 +302,7 @@ def unpack_ref(row: list[Any]) -> BlobRef:
         WireError: a field is missing or of another type.
     """
     match row:
-        case [str(name), int(size)] if _ID.fullmatch(name) and 0 < size < MAX_COUNT:
+        case [str(name), int(size)] if _is_id(name) and 0 < size < MAX_COUNT:
             return BlobRef(name, size)
         case _:
             raise WireError(f"a payload of a type that is none: {row!r:.100}")
@@ -327,8 +337,9 @@ def unpack_usage(row: Any) -> Usage:
     """
     if type(row) is not list or tuple(map(type, row)) not in _USAGES:
         raise WireError(f"a usage of another shape: {row!r:.100}")
-    usage = Usage(*row)
-    if not (0 <= usage.seconds < MAX_COUNT and 0 <= usage.cpu < MAX_COUNT and 0 <= usage.peak_rss < MAX_COUNT):
+    usage = _new(Usage, row)
+    _, _, seconds, cpu, peak_rss = row
+    if not (0 <= seconds < MAX_COUNT and 0 <= cpu < MAX_COUNT and 0 <= peak_rss < MAX_COUNT):
         raise WireError("a usage with a field out of range")
     return usage
 

@@ -73,34 +73,36 @@ class Worker:
 
     def post(self, kind: Kind, *body: Any) -> None:
         """Queue a message."""
-        self.outgoing.append(self.packer.pack(kind, *body))
+        self.outgoing.append(self.packer.frame(kind, body))
 
     def send(self) -> bool:
         """Send what is queued as far as the socket takes it; True when nothing is left."""
         if self.permits:
             self.claims.permit(self.permits)
             self.permits = 0
-        while self.outgoing:
-            data = self._next_to_send()
+        outgoing = self.outgoing
+        while outgoing:
+            data = outgoing.popleft() if len(outgoing) == 1 else self._next_to_send()
             try:
-                sent = data.send(self.link) if isinstance(data, Enclosed) else self.link.send(data)
+                sent = data.send(self.link) if type(data) is Enclosed else self.link.send(data)
             except BlockingIOError:
                 sent = 0
             except (BrokenPipeError, ConnectionResetError):
                 return True  # the end of the socket tells
             if sent < len(data):
                 # the rest of a large message is not copied; a descriptor goes with the first byte
-                self.outgoing.appendleft(memoryview(data)[sent:] if sent else data)
+                outgoing.appendleft(memoryview(data)[sent:] if sent else data)
                 return False
         return True
 
     def _next_to_send(self) -> bytes | memoryview:
         """Small messages go together; a large one by itself, and one with a descriptor."""
-        if len(self.outgoing) == 1 or not _is_small(self.outgoing[0]):
-            return self.outgoing.popleft()
+        outgoing = self.outgoing
+        if not _is_small(outgoing[0]):
+            return outgoing.popleft()
         small: list[bytes | memoryview] = []
-        while self.outgoing and _is_small(self.outgoing[0]):
-            small.append(self.outgoing.popleft())
+        while outgoing and _is_small(outgoing[0]):
+            small.append(outgoing.popleft())
         return b"".join(small)
 
     def clear(self) -> list[ActiveRun]:

@@ -144,7 +144,7 @@ class Workforce:
             raise
         worker = Worker(number, link, LineRelay(prints, "stdout"), LineRelay(errors, "stderr"), claims, site)
         self._employed[number] = worker
-        self._watch.add(link, lambda: self._hear(worker))
+        self._watch.add(link, partial(self._hear, worker))
         for relay in (worker.prints, worker.errors):
             self._watch.add(relay, partial(self._relay, worker, relay))
         worker.initializer = self._initializer
@@ -213,17 +213,18 @@ class Workforce:
         if worker.at_end or worker.number not in self._employed:
             return  # it came to its end in the same round of the selector
         data = worker.receive()
-        self._proven = self._proven or bool(data)
         if worker.at_end:
             self._watch.remove(worker.link)
             self._check_lost(worker)
             return
+        self._proven = self._proven or bool(data)
         if worker.problem is not None:
             return  # it was distrusted: what it says until it is dead counts for nothing
+        number, employed = worker.number, self._employed
         try:
             for kind, body in worker.decoder.feed(data):
                 listener.on_message(worker, kind, body)
-                if worker.number not in self._employed:
+                if number not in employed:
                     return  # what it said led to its end
         except Exception as problem:  # noqa: BLE001  # whatever it said to get there, the loop goes on
             self.distrust(worker, problem)
@@ -316,14 +317,10 @@ class Workforce:
         while self._unsent:
             worker = self._unsent.pop()
             if worker.number in self._employed and not worker.at_end:
-                self._send_to(worker)
-
-    def _send_to(self, worker: Worker) -> None:
-        done = worker.send()
-        if done and not worker.watching_room:
-            return
-        worker.watching_room = not done
-        self._watch.change(worker.link, lambda: self._hear_and_send(worker), room=not done)
+                done = worker.send()
+                if not done or worker.watching_room:
+                    worker.watching_room = not done
+                    self._watch.change(worker.link, partial(self._hear_and_send, worker), room=not done)
 
     def _hear_and_send(self, worker: Worker) -> None:
         self._unsent.add(worker)

@@ -12,12 +12,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from durapool.exceptions import OrphanedBranch
-from durapool.pool.wire import Kind, pack, pack_update, unpack_operation
+from durapool.pool.wire import Kind, pack, pack_updates, unpack_operation
 from durapool.records import Action, Operation, OperationStatus, Record, Update
 from durapool.worker.channel import Channel
 
 WINDOW_RECORDS = 1000  # unacknowledged updates in mode async
 WINDOW_BYTES = 1 << 20
+
+_UPDATES = Kind.UPDATES
+_START = Action.START
 
 
 class StreamedJournal:
@@ -44,12 +47,13 @@ class StreamedJournal:
 
     def record(self, update: Update) -> None:
         """See `BranchJournal.record`."""
-        operation_id, operations = update.operation_id, self._operations
+        operation_id, operations = update[0], self._operations
         with self._lock:
             if self._ended:
                 self._check()
             operation, now = operations.get(operation_id), time.time()
-            if operation is None and update.action is Action.START:
+            is_start = update[1] is _START
+            if operation is None and is_start:
                 operations[operation_id] = Operation.started(update, now)
             else:
                 if operation is None:
@@ -57,7 +61,7 @@ class StreamedJournal:
                 operation.apply(Record(0, now, update))
             if operation_id != self._branch_id:
                 self._buffer.append(update)
-                if update.action is Action.START and not self._brisk:
+                if is_start and not self._brisk:
                     self._send()  # what ends an operation is flushed
             elif not self._brisk:
                 self._channel.send_frame(self._take_frame())  # the first frame of a run tells that it has begun
@@ -93,14 +97,11 @@ class StreamedJournal:
             self._channel.send_frame(self._take_frame())
 
     def _take_frame(self, *, awaited: bool = False) -> bytes:
-        frame = pack(Kind.UPDATES, self._run, self._rows(), awaited)
+        frame = pack(_UPDATES, self._run, pack_updates(self._buffer), awaited)
         self._sent += len(self._buffer)
         self._window_bytes += len(frame)
         self._buffer.clear()
         return frame
-
-    def _rows(self) -> list[tuple[Any, ...]]:
-        return [update if update.error is None else pack_update(update) for update in self._buffer]
 
     def flush(self) -> None:
         """See `BranchJournal.flush`."""
