@@ -25,7 +25,7 @@ STAGES: tuple[tuple[str, str], ...] = (
     (KERNEL, r"~:.*posix\.(read|write|writev|readv)\b"),
     ("the database (C)", r"~:.*sqlite3"),
     ("msgpack", r"~?:?.*msgpack"),
-    ("pickle and cloudpickle", r"~:.*_pickle|.*/cloudpickle/|.*/durapool/(pickling|pool/cargo)\.py"),
+    ("pickle and cloudpickle", r"~:.*_pickle|.*/cloudpickle/|.*/durapool/(pickling|unpickling|pool/cargo)\.py"),
     ("frames and messages", r".*/durapool/pool/(wire|messages|transfer)\.py|.*/durapool/worker/channel\.py"),
     ("pool: dispatch and bookkeeping", r".*/durapool/pool/|.*/durapool/executors/(process|runtime)\.py"),
     ("coordinator", r".*/durapool/(coordinator|executors/(open_batch|base|thread))\.py"),

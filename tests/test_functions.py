@@ -11,7 +11,8 @@ import msgpack
 import pytest
 
 from durapool.functions import LARGEST, PlainFunction, plain_function, plain_parts
-from durapool.pickling import dump_function, load_function
+from durapool.pickling import dump_function
+from durapool.unpickling import load_function
 
 SOME_GLOBAL = 1
 

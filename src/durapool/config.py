@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from durapool.duration import Duration as Duration  # users find it here
 from durapool.exceptions import ValidationError
-from durapool.values import dataclass
+from durapool.values import dataclass, field
 
 if TYPE_CHECKING:
     from durapool.executors import ExecutorSpec

@@ -9,7 +9,6 @@ workers get what came of it with their orders and never look.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
 
 FILE = "pyproject.toml"
 TABLE = "tool.durapool"
-_OPENS_TABLE = rb"""(?m)^[^\w\["'#]*\[?\s*["']?tool["']?\s*(\.\s*["']?durapool|\]|=)"""
-"""A line without which TOML cannot hold the table, whatever an editor put before it. Parsing takes 3 ms, this none."""
+_NO_MATTER = bytes(set(range(256)) - set(b"abcdefghijklmnopqrstuvwxyz_0123456789.=]#"))
+"""What may stand between and before the parts of the name of a table: spaces, quotes, what an editor put there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,7 @@ def table_of(path: Path) -> Mapping[str, str]:
 def _read(path: Path, _modified: int, _size: int) -> Mapping[str, str]:
     """As `table_of`; read again only when the file has changed."""
     data = path.read_bytes()
-    if b"durapool" not in data or not re.search(_OPENS_TABLE, data):
+    if b"durapool" not in data or not _may_hold_table(data):
         return {}  # another project's, that depends on us at most: whatever is wrong with it is none of our business
     import tomllib
 
@@ -145,6 +144,12 @@ def _read(path: Path, _modified: int, _size: int) -> Mapping[str, str]:
     if not isinstance(table, dict):
         raise ValidationError(f"{TABLE} in {path} must be a table, not {table!r:.100}")
     return {key: _checked(key, value, path) for key, value in table.items()}
+
+
+def _may_hold_table(data: bytes) -> bool:
+    """Whether it has a line without which TOML cannot hold the table. Parsing takes 3 ms, a regular expression one."""
+    bare = (line.translate(None, _NO_MATTER) for line in data.splitlines())
+    return any(line.startswith((b"tool.durapool", b"tool]", b"tool=")) for line in bare)
 
 
 def _checked(key: str, value: Any, path: Path) -> str:

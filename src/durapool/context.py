@@ -22,7 +22,6 @@ from durapool.config import (
 )
 from durapool.exceptions import ChildContextError
 from durapool.logger import DurableLogger, context_logger, operation_logger
-from durapool.operations.batch import plan_map, plan_parallel, run_batch
 from durapool.operations.bound import (
     default_name,
     durable_parallel_branch,
@@ -155,6 +154,8 @@ class DurableContext:
             >>> context.parallel([lambda ctx: ctx.step(first), lambda ctx: ctx.step(second)]).successful_results
             ['first', 'second']
         """
+        from durapool.operations.batch import plan_parallel, run_batch  # here: few branches have batches of their own
+
         config = config or ParallelConfig()
         call = self._call(OperationType.CONTEXT, OperationSubType.PARALLEL, name)
         return run_batch(call, plan_parallel(call, functions, config), config)
@@ -184,6 +185,8 @@ class DurableContext:
             >>> context.map(["a", "b"], lambda ctx, file, index, inputs: ctx.step(lambda _: parse(file))).get_results()
             ['A', 'B']
         """
+        from durapool.operations.batch import plan_map, run_batch  # as in `parallel`
+
         config = config or MapConfig()
         call = self._call(OperationType.CONTEXT, OperationSubType.MAP, default_name(name, func))
         return run_batch(call, plan_map(call, inputs, func, config), config)

@@ -92,7 +92,7 @@ def _dump(exception: BaseException) -> bytes | None:
 
 
 def _load(data: bytes) -> BaseException:
-    from durapool.pickling import load_value  # only here, as above
+    from durapool.unpickling import load_value  # only here, as above
 
     links = [_Link(*row) for row in load_value(data)]
     for link in links:

@@ -191,17 +191,22 @@ def _run(invocations: Invocations, store: Store, execution_id: str, progress: st
 @contextmanager
 def _announced(execution_id: str, store: StoreSpec, *, is_new: bool) -> Iterator[None]:
     """Tell how to go on: ahead of the run for an id that was made just now, and after Ctrl-C."""
-    import shlex  # only here: workers import this module for the decorator
-
-    where = f" --store {shlex.quote(os.fspath(store))}" if isinstance(store, (str, os.PathLike)) else ""
-    go_on = f"durapool resume {shlex.quote(execution_id)}{where}"
     if is_new:
+        go_on = _way_to_go_on(execution_id, store)
         print(f"durapool: execution {execution_id} (resume it with: {go_on})", file=sys.stderr)
     try:
         yield
     except KeyboardInterrupt:
+        go_on = _way_to_go_on(execution_id, store)
         print(f"durapool: {execution_id} interrupted; go on with: {go_on}", file=sys.stderr)
         raise
+
+
+def _way_to_go_on(execution_id: str, store: StoreSpec) -> str:
+    import shlex  # only here: whoever names an execution is told only when it is interrupted
+
+    where = f" --store {shlex.quote(os.fspath(store))}" if isinstance(store, (str, os.PathLike)) else ""
+    return f"durapool resume {shlex.quote(execution_id)}{where}"
 
 
 def _conclude(ending: Ending, settings: Settings) -> Any:

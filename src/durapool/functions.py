@@ -15,8 +15,6 @@ import marshal
 from types import CellType, CodeType, FunctionType
 from typing import Any, NamedTuple, TypeVar
 
-from cloudpickle.cloudpickle import _extract_code_globals  # cloudpickle has no public name for it
-
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -91,6 +89,8 @@ def is_plain_parts(part: Any) -> bool:
 
 
 def _template(code: CodeType, home: dict[str, Any]) -> _Template:
+    from cloudpickle.cloudpickle import _extract_code_globals  # no public name; only here, where functions are sent
+
     place = home.get("__name__"), home.get("__package__"), home.get("__file__")
     return _Template(code, home, tuple(_extract_code_globals(code)), marshal.dumps((code, place)))
 

@@ -15,6 +15,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_never
 
+import durapool.operations.batch  # noqa: F401  # a handler's first batch shall not wait for it
 from durapool.clock import Clock, SystemClock
 from durapool.context import DurableContext
 from durapool.errors import error_of, exception_of

@@ -9,13 +9,12 @@ finds it by module and qualified name among those that came with its functions.
 from __future__ import annotations
 
 import copyreg
-import importlib.util
 import io
 import os
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +24,7 @@ import cloudpickle.cloudpickle as cloudpickle_internals
 from durapool.exceptions import SerDesError
 from durapool.executors import PooledExecutor, ProcessExecutor
 from durapool.functions import marshalled, read_marshal
+from durapool.unpickling import by_value, find_class
 from durapool.values import dataclass
 
 PROTOCOL = 5
@@ -72,11 +72,6 @@ def dump_function_apart(function: Any, what: str, pickler: type[FunctionPickler]
         return _dump_apart(pickler or FunctionPickler, function)
     except Exception as error:
         raise SerDesError(f"{what} cannot be sent to a worker: {_blame_safely(function) or error}") from error
-
-
-def load_function(data: bytes | memoryview, buffers: Iterable[memoryview] = ()) -> Any:
-    """What `dump_function` dumped. Only ever called on bytes from our own parent."""
-    return pickle.loads(data, buffers=buffers)
 
 
 def _dump_apart(pickler: Callable[..., Any], value: Any) -> Pickled:
@@ -291,65 +286,14 @@ def dump_value_apart(value: Any) -> Pickled:
     return _dump_apart(ValuePickler, value)
 
 
-def load_value(data: bytes | memoryview, buffers: Iterable[memoryview] = ()) -> Any:
-    """What `dump_value` dumped. Only for bytes from the user's own store or our own children."""
-    return pickle.loads(data, buffers=buffers)
-
-
 class ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """cloudpickle, but module-level classes always by reference: a replay must meet the same class."""
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type) and "<locals>" not in obj.__qualname__ and not is_importable(obj.__module__):
-            _by_value[obj.__module__, obj.__qualname__] = obj
+            by_value[obj.__module__, obj.__qualname__] = obj
             return find_class, (obj.__module__, obj.__qualname__)
         return super().reducer_override(obj)
-
-
-_by_value: dict[tuple[str, str], type] = {}
-
-
-_in_worker = False
-
-
-def enter_worker() -> None:
-    """From now on this process is a worker: its functions came by value, and their classes with them."""
-    global _in_worker
-    _in_worker = True
-
-
-def find_class(module_name: str, qualname: str) -> type:
-    """The class of that name: the module's own where it has it, else the one that came by value with a function.
-
-    In a worker it is the other way round: a forked one has the parent's modules too, but its functions came with
-    classes of their own, and must meet these.
-    """
-    places = (_travelled_class, _class_of_module) if _in_worker else (_class_of_module, _travelled_class)
-    for find in places:
-        found = find(module_name, qualname)
-        if found is not None:
-            return found
-    raise SerDesError(
-        f"a recorded value is of class {module_name}.{qualname}, which this program does not define. "
-        "Define it at module level under the same name, or record plain values"
-    )
-
-
-def _class_of_module(module_name: str, qualname: str) -> type | None:
-    found: Any = sys.modules.get(module_name)
-    if found is None and importlib.util.find_spec(module_name.partition(".")[0]) is not None:
-        found = importlib.import_module(module_name)
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
-    return found if isinstance(found, type) else None
-
-
-def _travelled_class(module_name: str, qualname: str) -> type | None:
-    """The last that came, for a notebook may have defined it anew."""
-    for candidate in reversed(list(cloudpickle_internals._DYNAMIC_CLASS_TRACKER_BY_CLASS)):
-        if candidate.__module__ == module_name and candidate.__qualname__ == qualname:
-            return candidate  # type: ignore[no-any-return]  # cloudpickle has no types
-    return _by_value.get((module_name, qualname))
 
 
 def dump_exceptions(value: Any) -> bytes:

@@ -149,9 +149,9 @@ class PickleSerDes(SerDes[T]):
 
     def deserialize(self, data: Any, context: SerDesContext | None = None) -> T:  # noqa: ARG002
         """The value again. Raises what unpickling raises."""
-        from durapool import pickling
+        from durapool.unpickling import load_value
 
-        return pickling.load_value(data)  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge
+        return load_value(data)  # type: ignore[no-any-return]  # what was dumped is the caller's knowledge
 
 
 EXTENDED_TYPES_SERDES: ExtendedTypeSerDes[Any] = ExtendedTypeSerDes()
@@ -277,9 +277,9 @@ def _read_blob(ref: BlobRef, blobs: Blobs | None) -> str | bytes | MappedPickle:
 def _load_mapped(found: MappedPickle, serdes: SerDes[Any] | None) -> Any:
     if serdes is not None:
         raise SerDesError("it was recorded without a serdes")
-    from durapool import pickling
+    from durapool.unpickling import load_value
 
-    return pickling.load_value(found.stream, found.buffers)
+    return load_value(found.stream, found.buffers)
 
 
 def _dump_by(serdes: SerDes[Any], value: Any, context: SerDesContext, what: object) -> str | bytes:

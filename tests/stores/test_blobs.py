@@ -14,11 +14,12 @@ from store_tools import end, fork, start
 
 from durapool.blobs import BlobStore, MappedPickle, read, stowed, stowed_pickle
 from durapool.exceptions import SerDesError, StoreFailure
-from durapool.pickling import APART, dump_value_apart, load_value
+from durapool.pickling import APART, dump_value_apart
 from durapool.records import BlobRef
 from durapool.stores import MemoryStore, SQLiteStore, Store
 from durapool.stores import blobs as file_blobs
 from durapool.stores.base import blobs_of
+from durapool.unpickling import load_value
 
 LARGE = b"large" * 100_000
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from durapool.aws.client import Remedy, ServiceError
@@ -37,6 +37,7 @@ from durapool.retries import RetryPresets
 from durapool.scope import Scope, Settings, run_in
 from durapool.serdes import dump, load
 from durapool.settings import Choices
+from durapool.values import replace
 
 if TYPE_CHECKING:
     from durapool.commits import Mode

@@ -66,7 +66,8 @@ class ItemRecord:
     error: ErrorObject | None = None
 
 
-class Decided(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Decided:
     """The batch is complete. `items` in index order: ended branches, and STARTED for those cut off."""
 
     reason: CompletionReason
@@ -76,7 +77,8 @@ class Decided(NamedTuple):
 BatchOutcome = Decided | Suspended
 
 
-class BatchPlan(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
     """Everything about a batch that is known before it starts.
 
     `function_of(i)` gives the callable of branch i, called with its child context alone. `shared` is the function of

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 from durapool.exceptions import OrphanedBranch
@@ -27,6 +26,7 @@ from durapool.operations.child import BranchRef, run_branch
 from durapool.progress.observer import watched
 from durapool.scope import Scope
 from durapool.usage import ThreadMeter
+from durapool.values import replace
 
 FIRST = 32  # threads that a batch may have from its start
 WHILE = 0.005  # seconds without an end after which it may have twice as many

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from durapool.collector import patience
@@ -40,7 +39,7 @@ from durapool.records import (
 )
 from durapool.results import BatchItem, BatchItemStatus, BatchResult, CompletionReason
 from durapool.serdes import load
-from durapool.values import dataclass
+from durapool.values import dataclass, replace
 
 if TYPE_CHECKING:
     from durapool.blobs import Blobs

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from durapool.config import ParallelBranch
 from durapool.exceptions import ValidationError
-from durapool.values import dataclass
+from durapool.values import dataclass, field
 
 if TYPE_CHECKING:
     from durapool.context import DurableContext

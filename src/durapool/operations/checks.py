@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from types import FunctionType
@@ -109,6 +108,8 @@ def _unwrapped(function: Any) -> Any:
 def _is_async(function: Any) -> bool:
     if isinstance(function, BoundCall):
         function = function.function
+    import inspect  # only here, as below: plain functions need none of it, and it is slow to import
+
     called = inspect.getattr_static(type(function), "__call__", None)  # of an object that is not itself a function
     return any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in (function, called))
 
@@ -118,6 +119,8 @@ def _name(function: Any) -> str:
 
 
 def _accepts(function: Callable[..., Any], count: int) -> bool:
+    import inspect
+
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except (ValueError, TypeError):
@@ -129,6 +132,9 @@ def _accepts(function: Callable[..., Any], count: int) -> bool:
     return True
 
 
+_ASYNC = 0x80 | 0x200  # inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+
+
 def takes_plainly(function: object, count: int) -> bool:
     """The short way to a yes, for the many lambdas of a batch; no means that `check_function` must look closer."""
     if type(function) is not FunctionType:
@@ -138,5 +144,5 @@ def takes_plainly(function: object, count: int) -> bool:
     return (
         code.co_argcount - defaults <= count <= code.co_argcount
         and not code.co_kwonlyargcount
-        and not code.co_flags & (inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR)
+        and not code.co_flags & _ASYNC
     )

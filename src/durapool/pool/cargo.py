@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from durapool.pool.transfer import Crates, Part
 from durapool.pool.wire import WireError
 from durapool.records import OperationSubType
 from durapool.scope import Scope
+from durapool.values import replace
 
 _SIMPLE = frozenset({int, str, float, bool, bytes, type(None)})
 

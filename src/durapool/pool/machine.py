@@ -32,38 +32,41 @@ def cgroup_quota(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/
 
     Every cgroup around this process's own may have one, and the smallest holds.
     """
-    quotas = [quota for folder in _cgroup_folders(root, membership) if (quota := _read_quota(folder)) is not None]
-    return min(quotas, default=None)
+    folders = _cgroup_folders(str(root), _read(str(membership)).splitlines())
+    return min((quota for folder in folders if (quota := _read_quota(folder)) is not None), default=None)
 
 
-def _cgroup_folders(root: Path, membership: Path) -> set[Path]:
+def _cgroup_folders(root: str, membership: list[str]) -> set[str]:
     """This process's cgroups and those around them. A container may see none but the root."""
-    folders = {root, root / "cpu", root / "cpu,cpuacct"}
-    try:
-        lines = membership.read_text().splitlines()
-    except OSError:
-        return folders
-    for line in lines:
+    folders = {root, f"{root}/cpu", f"{root}/cpu,cpuacct"}
+    for line in membership:
         _, controllers, path = line.split(":", 2)
         if controllers == "" or "cpu" in controllers.split(","):
-            top = root / controllers
-            own = top / path.lstrip("/")
-            folders |= {own, *(folder for folder in own.parents if folder.is_relative_to(top))}
+            top = f"{root}/{controllers}".rstrip("/")
+            folder = f"{top}/{path.lstrip('/')}".rstrip("/")
+            while len(folder) >= len(top):
+                folders.add(folder)
+                folder = os.path.dirname(folder)
     return folders
 
 
-def _read_quota(folder: Path) -> float | None:
+def _read_quota(folder: str) -> float | None:
+    match _read(f"{folder}/cpu.max").split():
+        case ["max", _]:
+            return None
+        case [quota, period] if quota.isdigit():
+            return int(quota) / int(period)
+    quota, period = _read(f"{folder}/cpu.cfs_quota_us").strip(), _read(f"{folder}/cpu.cfs_period_us").strip()
+    return int(quota) / int(period) if quota.isdigit() and period.isdigit() else None
+
+
+def _read(path: str) -> str:
+    """Its text; empty where there is none. Plainly: whoever waits for a pool waits for this."""
     try:
-        quota, period = (folder / "cpu.max").read_text().split()
-        return None if quota == "max" else int(quota) / int(period)
+        with open(path) as file:
+            return file.read()
     except (OSError, ValueError):
-        pass
-    try:
-        quota_us = int((folder / "cpu.cfs_quota_us").read_text())
-        period_us = int((folder / "cpu.cfs_period_us").read_text())
-    except (OSError, ValueError):
-        return None
-    return quota_us / period_us if quota_us > 0 else None
+        return ""
 
 
 def worker_environment(workers: int, environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -7,13 +7,13 @@ from typing import Any
 
 from durapool.exceptions import ExecutionError, InvalidStateError
 from durapool.executors.base import BranchOutcome, Crashed, Failed, Succeeded, Suspended
-from durapool.pickling import load_value
 from durapool.pool.batches import ActiveRun, PoolBatch
 from durapool.pool.logs import hand_over, warn_again
 from durapool.pool.transfer import Part, drop, keep, kept, shipped
 from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_updates
 from durapool.pool.workers import Worker
 from durapool.records import BlobRef, ErrorObject, Operation, OperationType, Update
+from durapool.unpickling import load_value
 from durapool.usage import Usage
 
 

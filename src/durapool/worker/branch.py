@@ -11,10 +11,10 @@ from durapool.executors.base import BranchOutcome, Crashed, Failed
 from durapool.functions import is_plain_parts
 from durapool.operations.child import BranchRef, run_branch
 from durapool.pausing import PauseAfter
-from durapool.pickling import load_function
 from durapool.pool.wire import Kind, unpack_operation
 from durapool.records import Operation, OperationSubType
 from durapool.scope import Scope
+from durapool.unpickling import load_function
 from durapool.worker.channel import Channel
 from durapool.worker.journal import StreamedJournal
 from durapool.worker.nested import NestedExecutors

@@ -11,9 +11,9 @@ import sys
 from durapool.errors import error_of
 from durapool.executors.base import BranchOutcome, Crashed, Failed, Succeeded, Suspended
 from durapool.pausing import pauses
-from durapool.pickling import dump_value, enter_worker, load_function
 from durapool.pool.wire import Kind, pack, pack_error
 from durapool.records import ErrorObject
+from durapool.unpickling import enter_worker, load_function
 from durapool.usage import ProcessMeter, Usage
 from durapool.worker.branch import Run, WorkerBatch, run_message
 from durapool.worker.channel import Channel, ParentGoneError
@@ -140,6 +140,8 @@ def send_outcome(channel: Channel, journal: StreamedJournal, run: Run, usage: Us
 
 
 def _pickled(exception: BaseException) -> bytes | None:
+    from durapool.pickling import dump_value  # only here: it brings cloudpickle
+
     try:
         data = dump_value(exception)
         load_function(data)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from durapool.exceptions import ExecutionError, SerDesError
 from durapool.executors import ExecutorSpec, PooledExecutor, ThreadExecutor, parse_executor
 from durapool.executors.base import BatchOutcome, BatchPlan, Decided, Executor, ItemRecord, Suspended
-from durapool.pickling import dump_function, pickler_for
 from durapool.pool.wire import Kind, unpack_error, unpack_payload
-from durapool.results import BatchItemStatus, CompletionReason
 from durapool.scope import Scope
+from durapool.values import replace
 from durapool.worker.channel import Channel
 from durapool.worker.journal import StreamedJournal
 
@@ -53,6 +51,8 @@ class NestedExecutors:
 
 def describe(plan: BatchPlan, scope: Scope) -> dict[str, Any]:
     """The plan as plain values and bytes."""
+    from durapool.pickling import dump_function, pickler_for  # only here: it brings cloudpickle
+
     executor = parse_executor(plan.executor)
     assert isinstance(executor, PooledExecutor)
     dump = partial(dump_function, pickler=pickler_for(executor))
@@ -95,6 +95,8 @@ def _part_or_why(dump: Callable[[Any, str], bytes], part: Any, what: str) -> byt
 
 
 def _outcome(end: list[Any]) -> BatchOutcome:
+    from durapool.results import BatchItemStatus, CompletionReason  # only here, as above
+
     match end:
         case ["suspended", waiting_on]:
             return Suspended(frozenset(waiting_on))

@@ -31,6 +31,8 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 MAX_DESCRIPTORS = 16  # passed with one message at the most
 WEIGHING_SECONDS = 0.01  # between two looks at the memory of workers that have a limit
 MEMORY_GRACE = 0.1  # seconds; an allocator does not stop for a SIGTERM, and memory is short
+LATER = ("durapool.pickling", "durapool.operations.batch")  # with cloudpickle, dataclasses and inspect
+LATER_SECONDS = 0.1  # after the first fork
 OOM_SCORE_ADJ = "500"  # the kernel shall pick a worker before the parent
 
 
@@ -81,6 +83,8 @@ class Supervisor:
         self._rations: dict[int, Ration] = {}
         self._excess: dict[int, int] = {}
         self._parent_gone = False
+        self._later = () if spawn else LATER  # modules that are still to be imported
+        self._import_at: float | None = None  # time.monotonic()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -99,6 +103,7 @@ class Supervisor:
                 ready, _, _ = select.select([self._control.fileno(), self._wake_read], [], [], self._patience())
                 self._end_graces()
                 self._weigh()
+                self._import_later()
                 if self._wake_read in ready:
                     os.read(self._wake_read, 4096)
                     self._reap()
@@ -140,12 +145,25 @@ class Supervisor:
             os.close(descriptor)
         with contextlib.suppress(OSError):  # the child does the same: whoever comes first
             os.setpgid(pid, pid)
+        if self._later and self._import_at is None:
+            self._import_at = time.monotonic() + LATER_SECONDS
         self._workers[worker] = pid
         self._inherited[worker] = 0 if self._spawn else anonymous_memory("self")
         self._tell(Kind.FORKED, worker, pid)
 
+    def _import_later(self) -> None:
+        """What many branches do without: the first worker does not wait for it, and the next ones find it imported."""
+        if self._import_at is not None and time.monotonic() >= self._import_at:
+            names, self._later, self._import_at = self._later, (), None
+            gc.disable()
+            preload(names)
+            gc.freeze()
+            gc.enable()
+
     def _patience(self) -> float | None:
         waits = [end - time.monotonic() for end in self._grace_ends.values()]
+        if self._import_at is not None:
+            waits.append(self._import_at - time.monotonic())
         if self._rations:
             waits.append(WEIGHING_SECONDS)
         return max(0.0, min(waits)) if waits else None

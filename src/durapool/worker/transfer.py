@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from durapool.blobs import no_room, same_content
 from durapool.exceptions import SerDesError, StoreFailure
 from durapool.functions import is_plain_parts, plain_function
-from durapool.pickling import load_function
 from durapool.pool.wire import Kind
 from durapool.records import BlobRef
 from durapool.segments import Descriptor, is_untouched, pages, unmap, view, write_parts
+from durapool.unpickling import load_function
 
 if TYPE_CHECKING:
     from durapool.worker.channel import Channel
