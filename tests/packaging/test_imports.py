@@ -67,10 +67,3 @@ def test_every_public_name_is_found_where_it_lives() -> None:
     code = "import durapool; print(sorted(name for name in durapool.__all__ if not hasattr(durapool, name)))"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_what_a_worker_waits_for_when_it_starts_loads_nothing_that_most_branches_do_without() -> None:
-    loaded = loaded_by("import durapool.worker.supervisor, durapool.worker.entry, durapool.context")
-    unneeded = {"ast", "cloudpickle", "dataclasses", "inspect", "pathlib", "platform", "psutil", "random", "uuid"}
-    unneeded |= {"durapool.coordinator", "durapool.operations.batch", "durapool.pickling"}
-    assert loaded & unneeded == set()

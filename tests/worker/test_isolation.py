@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 from durapool import DurableContext, MemoryStore, durable_execution, run
 from durapool.executors import ProcessExecutor
 from durapool.pool.supervisor import WORKERS_MODULES
+from durapool.worker.supervisor import LATER
 
 FORBIDDEN = ("durapool.stores", "durapool.coordinator", "durapool.journal", "durapool.execution", "durapool.pool.pool",
              "sqlite3", "click", "rich", "numpy", "asyncio", "multiprocessing", "psutil",
-             "hashlib", "pathlib", "tempfile", "subprocess", "importlib.abc")  # fmt: skip
+             "hashlib", "pathlib", "tempfile", "subprocess", "importlib.abc",
+             "dataclasses", "inspect", "ast", "platform", "uuid", "cloudpickle",
+             "durapool.pickling", "durapool.operations.batch")  # fmt: skip
 SUPERVISORS_MODULES = ("durapool.worker.supervisor", *WORKERS_MODULES)
 
 
@@ -40,6 +44,17 @@ def test_a_forked_worker_finds_all_that_a_branch_with_a_step_needs():
     assert {
         name for name in found - modules_after(f"import {', '.join(SUPERVISORS_MODULES)}") if "durapool" in name
     } == set()
+
+
+def test_later_workers_find_what_the_first_one_did_not_wait_for():
+    @durable_execution
+    def handler(_event: object, context: DurableContext) -> list[str]:
+        return context.parallel([lambda _: list(sys.modules)]).get_results()[0]
+
+    executor = ProcessExecutor(workers=1, start_method="forkserver", max_branches_per_worker=1)
+    deadline = time.monotonic() + 30
+    while not {*LATER, "cloudpickle", "dataclasses"} <= set(run(handler, store=MemoryStore(), executor=executor)):
+        assert time.monotonic() < deadline
 
 
 def test_the_package_itself_imports_lazily():
