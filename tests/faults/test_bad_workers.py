@@ -33,7 +33,7 @@ class Culprit:
     def __init__(self, ctx) -> None:
         journal = ctx._scope.journal
         self.channel, self.run = journal._channel, journal._run
-        [self.own] = [op for op in journal._operations.values() if op.sub_type is OperationSubType.PARALLEL_BRANCH]
+        self.own = journal.get(journal._branch_id)
 
     def frame(self, data: bytes) -> None:
         self.channel.send_frame(data)

@@ -52,10 +52,10 @@ class Run(NamedTuple):
 
     def journal(self, channel: Channel) -> StreamedJournal:
         """A fresh journal over what was recorded below the branch."""
-        recorded: list[Operation] = []
+        recorded: dict[str, Operation] = {}
         if self.recorded:
             now = time.time()
-            recorded = [unpack_operation(row, now) for row in self.recorded]
+            recorded = {row[0]: unpack_operation(row, now) for row in self.recorded}
         return StreamedJournal(channel, self.number, self.ref.operation_id, recorded, self.mode, self.brisk)
 
     def execute(self, channel: Channel, journal: StreamedJournal, after_loading: Callable[[], None]) -> BranchOutcome:

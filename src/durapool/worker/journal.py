@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from durapool.exceptions import OrphanedBranch
@@ -18,6 +19,7 @@ from durapool.worker.channel import Channel
 
 WINDOW_RECORDS = 1000  # unacknowledged updates in mode async
 WINDOW_BYTES = 1 << 20
+MOST_UNFOLDED = 1000  # operations that are kept as their updates, which take more memory
 
 _UPDATES = Kind.UPDATES
 _START = Action.START
@@ -27,14 +29,15 @@ class StreamedJournal:
     """One run of one branch. Thread-safe."""
 
     def __init__(
-        self, channel: Channel, run: int, branch_id: str, recorded: Iterable[Operation], mode: str, brisk: bool
+        self, channel: Channel, run: int, branch_id: str, recorded: dict[str, Operation], mode: str, brisk: bool
     ) -> None:
         self._channel = channel
         self._run = run
         self._branch_id = branch_id
         self._mode = mode
         self._brisk = brisk  # a branch of a few ms: its STARTs may travel with what follows them
-        self._operations = {op.id: op for op in recorded}
+        self._operations = recorded
+        self._unfolded: defaultdict[str, list[tuple[float, Update]]] = defaultdict(list)  # others, begun by this run
         self._lock = threading.Lock()
         self._buffer: list[Update] = []
         self._sent = 0
@@ -42,29 +45,31 @@ class StreamedJournal:
         self._ended = False
 
     def get(self, operation_id: str) -> Operation | None:
-        """See `BranchJournal.get`."""
+        """See `BranchJournal.get`. Takes no lock: a finalizer that logs may ask in the midst of anything."""
+        if updates := self._unfolded.get(operation_id):
+            return _folded(updates)
         return self._operations.get(operation_id)
 
     def record(self, update: Update) -> None:
         """See `BranchJournal.record`."""
-        operation_id, operations = update[0], self._operations
+        operation_id = update[0]
         with self._lock:
             if self._ended:
                 self._check()
-            operation, now = operations.get(operation_id), time.time()
-            is_start = update[1] is _START
-            if operation is None and is_start:
-                operations[operation_id] = Operation.started(update, now)
-            else:
-                if operation is None:
-                    operation = operations[operation_id] = Operation.begin(update)
-                operation.apply(Record(0, now, update))
+            if operation_id in self._operations:
+                self._operations[operation_id].apply(Record(0, time.time(), update))
+            else:  # most operations are not asked for again, so they are folded when they are
+                self._unfolded[operation_id].append((time.time(), update))
             if operation_id != self._branch_id:
                 self._buffer.append(update)
-                if is_start and not self._brisk:
-                    self._send()  # what ends an operation is flushed
-            elif not self._brisk:
-                self._channel.send_frame(self._take_frame())  # the first frame of a run tells that it has begun
+            if not self._brisk:
+                self._send_early(update)
+
+    def _send_early(self, update: Update) -> None:
+        if update[0] == self._branch_id:
+            self._channel.send_frame(self._take_frame())  # the first frame of a run tells that it has begun
+        elif update[1] is _START:
+            self._send()  # what ends an operation is flushed
 
     def record_all(self, updates: Sequence[Update]) -> None:
         """See `BranchJournal.record_all`."""
@@ -101,7 +106,15 @@ class StreamedJournal:
         self._sent += len(self._buffer)
         self._window_bytes += len(frame)
         self._buffer.clear()
+        if len(self._unfolded) > MOST_UNFOLDED:
+            self._fold()
         return frame
+
+    def _fold(self) -> None:
+        for operation_id, updates in self._unfolded.items():
+            if updates:  # none where a signal handler has raised in the midst of `record`
+                self._operations[operation_id] = _folded(updates)
+        self._unfolded.clear()  # last: `get` looks here first
 
     def flush(self) -> None:
         """See `BranchJournal.flush`."""
@@ -119,7 +132,8 @@ class StreamedJournal:
         """See `BranchJournal.barrier`."""
         channel = self._channel
         with self._lock:
-            self._check()
+            if self._ended:
+                self._check()
             if self._buffer or channel.acknowledged < self._sent:
                 channel.send_frame(self._take_frame(awaited=True))  # an empty one only asks
             sent = self._sent
@@ -132,6 +146,7 @@ class StreamedJournal:
         """Operations that the store has completed, such as with the id of a callback."""
         with self._lock:
             told, self._channel.told = self._channel.told, []
+            self._fold()
             for row in told:
                 operation = unpack_operation(row, time.time())
                 self._operations[operation.id] = operation
@@ -142,7 +157,7 @@ class StreamedJournal:
 
     def is_due(self, operation_id: str) -> bool:
         """See `BranchJournal.is_due`."""
-        operation = self._operations.get(operation_id)
+        operation = self.get(operation_id)
         if operation is None:
             return False
         return operation.status.is_terminal or operation.status is OperationStatus.READY
@@ -162,11 +177,27 @@ class StreamedJournal:
         """See `BranchJournal.subtree`."""
         below = {operation_id}
         found = []
-        for operation in list(self._operations.values()):
+        with self._lock:
+            self._fold()
+            operations = list(self._operations.values())
+        for operation in operations:
             if operation.parent_id in below:
                 below.add(operation.id)
                 found.append(operation)
         return found
+
+
+def _folded(updates: Sequence[tuple[float, Update]]) -> Operation:
+    """The operation that these updates, all of its own, with the times at which they were recorded, make."""
+    at, first = updates[0]
+    if first.action is _START:
+        operation = Operation.started(first, at)
+    else:
+        operation = Operation.begin(first)
+        operation.apply(Record(0, at, first))
+    for at, update in updates[1:]:
+        operation.apply(Record(0, at, update))
+    return operation
 
 
 class RevocableJournal:
