@@ -7,6 +7,7 @@ branch will find that module imported already. What cannot be undone (a user id,
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # as `signal`, which makes an enum of each number, at six times the time
 import contextlib
 import importlib
 import logging
@@ -19,8 +20,8 @@ from typing import Any
 
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM)  # ignored, subprocesses seem to succeed, and a timeout has no grace
-_handler_of = getattr(signal.getsignal, "__wrapped__", signal.getsignal)  # the wrapper looks for an enum each time
 LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_AS)
+_PLACE = slice(1, 3)  # of what stat says: inode and device
 
 
 class Surroundings:
@@ -40,9 +41,9 @@ class Surroundings:
             self._directory = os.getcwd()
         self._path = list(sys.path)
         self._streams = sys.stdout, sys.stderr
-        self._handlers = [(number, _handler_of(number)) for number in SIGNALS]
-        self._blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._limits = [(kind, resource.getrlimit(kind)) for kind in LIMITS]
+        self._handlers = [(number, _signal.getsignal(number)) for number in SIGNALS]
+        self._blocked = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._limits = _limits()
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._identity = _identity()
@@ -74,14 +75,15 @@ class Surroundings:
         for timer in TIMERS:
             signal.setitimer(timer, 0)
         for number, handler in self._handlers:
-            if _handler_of(number) is not handler:
+            if _signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+        _signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
 
     def _restore_limits(self) -> None:
-        for kind, given in self._limits:
-            if resource.getrlimit(kind) != given:
-                resource.setrlimit(kind, given)
+        if _limits() != self._limits:
+            for kind, given in zip(LIMITS, self._limits, strict=True):
+                if resource.getrlimit(kind) != given:
+                    resource.setrlimit(kind, given)
 
     def follow(
         self,
@@ -129,16 +131,17 @@ class Surroundings:
             warnings.warn(f"durapool: a worker cannot follow to {directory}: {error}", stacklevel=1)
 
 
+def _limits() -> list[tuple[int, int]]:
+    return list(map(resource.getrlimit, LIMITS))
+
+
 def _identity() -> tuple[object, ...] | None:
     """What descriptors 0 to 2 and the root directory lead to, and who the process is; None where one is closed."""
     try:
-        one, two, three, root = os.fstat(0), os.fstat(1), os.fstat(2), os.stat("/")
+        places = os.fstat(0)[_PLACE], os.fstat(1)[_PLACE], os.fstat(2)[_PLACE], os.stat("/")[_PLACE]
     except OSError:
         return None
-    return (
-        (one.st_dev, one.st_ino, two.st_dev, two.st_ino, three.st_dev, three.st_ino, root.st_dev, root.st_ino),
-        (os.getresuid(), os.getresgid(), os.getpgid(0)),
-    )
+    return places, os.getresuid(), os.getresgid(), os.getpgid(0)
 
 
 def set_filters(filters: list[list[Any]]) -> None:
