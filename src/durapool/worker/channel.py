@@ -38,6 +38,7 @@ class Channel:
         self._state = threading.RLock()
         self._changed = threading.Condition(self._state)
         self._reading = False
+        self._asleep = 0  # threads that another one reads for
         self.orders: deque[tuple[Kind, list[Any]]] = deque()  # what only the main loop may take up
         self.run = 0  # the number of the present one
         self.acknowledged = 0  # updates of it
@@ -74,28 +75,37 @@ class Channel:
 
     def wait(self, until: Callable[[], bool]) -> None:
         """Read what the parent sends until the condition holds."""
-        with self._changed:
+        with self._state:  # by itself it is taken in C
             while not until():
                 if self._reading:
-                    self._changed.wait()
+                    self._sleep()
                 else:
                     self._read_once()
 
+    def _sleep(self) -> None:
+        self._asleep += 1
+        try:
+            self._changed.wait()
+        finally:
+            self._asleep -= 1
+
     def _read_once(self) -> None:
-        """One recv, with the condition released so that other threads may look at what they wait for."""
+        """One recv, with the state released so that other threads may look at what they wait for."""
         self._reading = True
-        self._changed.release()
+        self._state.release()
         try:
             data, descriptors = self._receive()
         except ConnectionResetError:
             data, descriptors = b"", []
         finally:
-            self._changed.acquire()
+            self._state.acquire()
             self._reading = False
-            self._changed.notify_all()
+            if self._asleep:
+                self._changed.notify_all()
         if not data:
             raise ParentGoneError
-        self.arrivals.arrive(descriptors)
+        if descriptors:
+            self.arrivals.arrive(descriptors)
         for kind, body in self._decoder.feed(data):
             self._take(kind, body)
 

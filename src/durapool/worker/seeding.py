@@ -52,6 +52,8 @@ class Seeder:
     def begin(self, execution_id: str, operation_id: str) -> None:
         """A branch begins."""
         self._branch = execution_id, operation_id
+        if sys.modules.keys().isdisjoint(_SEEDED):
+            return
         for name in _SEEDED:
             module = sys.modules.get(name)
             if module is not None:
