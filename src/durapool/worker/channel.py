@@ -21,6 +21,8 @@ RECEIVE = 64 * 1024  # bytes asked of one recv; above 128 KiB malloc maps fresh 
 AT_ONCE = int(socket.MSG_DONTWAIT)
 AWAKE = 0.0003  # seconds that a thread looks for an answer before it sleeps
 
+_RUN, _ACK = Kind.RUN, Kind.ACK  # looked up once: in its class a member of an enum takes as long as a call
+
 
 class ParentGoneError(BaseException):
     """The parent has closed its end; the supervisor is about to end this process."""
@@ -125,13 +127,18 @@ class Channel:
                 os.sched_yield()
 
     def _take(self, kind: Kind, body: list[Any]) -> None:
+        if kind is _RUN:
+            self.orders.append((kind, body))
+        elif kind is _ACK:
+            run, acknowledged, told = body
+            if run == self.run:  # an earlier run may have ended without waiting for its last one
+                self.acknowledged = acknowledged
+                self.told += told
+        else:
+            self._take_rare(kind, body)
+
+    def _take_rare(self, kind: Kind, body: list[Any]) -> None:
         match kind:
-            case Kind.RUN:
-                self.orders.append((kind, body))
-            case Kind.ACK:
-                if body[0] == self.run:  # an earlier run may have ended without waiting for its last one
-                    self.acknowledged = body[1]
-                    self.told += body[2]
             case Kind.GO:
                 self.taken_in = body[0]
             case Kind.NESTED_END:
@@ -161,8 +168,8 @@ class Channel:
 
     def tell_dropped(self) -> None:
         """Let the parent write the segments again that are not in use here any more."""
-        if dropped := self.arrivals.dropped():
-            self.send(Kind.DROPPED, dropped)
+        if self.arrivals.gone:
+            self.send(Kind.DROPPED, self.arrivals.dropped())
 
     def close_for_fork(self) -> None:
         """In a process that user code forked: it must not speak on this socket."""

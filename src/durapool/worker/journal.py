@@ -102,10 +102,11 @@ class StreamedJournal:
             self._channel.send_frame(self._take_frame())
 
     def _take_frame(self, *, awaited: bool = False) -> bytes:
-        frame = pack(_UPDATES, self._run, pack_updates(self._buffer), awaited)
-        self._sent += len(self._buffer)
+        buffer = self._buffer
+        frame = pack(_UPDATES, self._run, pack_updates(buffer), awaited)
+        self._sent += len(buffer)
         self._window_bytes += len(frame)
-        self._buffer.clear()
+        buffer.clear()
         if len(self._unfolded) > MOST_UNFOLDED:
             self._fold()
         return frame

@@ -7,7 +7,7 @@ branch will find that module imported already. What cannot be undone (a user id,
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # as `signal`, which makes an enum of each number, at six times the time
+import _signal  # type: ignore[import-not-found]  # as `signal`, without its detour over enums
 import contextlib
 import importlib
 import logging
@@ -21,6 +21,7 @@ from typing import Any
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM)  # ignored, subprocesses seem to succeed, and a timeout has no grace
 LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_AS)
+_OFF = (0,) * len(TIMERS)
 _PLACE = slice(1, 3)  # of what stat says: inode and device
 
 
@@ -72,8 +73,7 @@ class Surroundings:
             return True
 
     def _restore_signals(self) -> None:
-        for timer in TIMERS:
-            signal.setitimer(timer, 0)
+        list(map(signal.setitimer, TIMERS, _OFF))  # the loop in C, as in `_limits`
         for number, handler in self._handlers:
             if _signal.getsignal(number) is not handler:
                 signal.signal(number, handler)

@@ -126,7 +126,7 @@ class Arrivals:
         self._descriptors: deque[int] = deque()
         self._segments: dict[int, tuple[int, Descriptor]] = {}  # with the batch
         self.files: dict[int, File | str] = {}  # by token; text says why there is none
-        self._dropped: deque[int] = deque()
+        self.gone: deque[int] = deque()  # the segments of which the parent is not told yet
 
     def arrive(self, descriptors: Sequence[int]) -> None:
         """Descriptors come with the frames that tell of them, in the same order."""
@@ -147,7 +147,7 @@ class Arrivals:
     def _received(self, number: int) -> Descriptor:
         """The descriptor that came with the present message; 0 for one of which the parent need not hear again."""
         descriptor = self._descriptors.popleft()
-        return Received(descriptor, number, self._dropped) if number else Lent(descriptor)
+        return Received(descriptor, number, self.gone) if number else Lent(descriptor)
 
     def load(self, part: bytes | list[Any]) -> Any:
         """What the parent has sent: a function, an item. Its arrays are this caller's alone."""
@@ -174,8 +174,8 @@ class Arrivals:
 
     def dropped(self) -> list[int]:
         """The segments that have gone since the last call."""
-        dropped = self._dropped
-        return [dropped.popleft() for _ in range(len(dropped))] if dropped else []
+        gone = self.gone
+        return [gone.popleft() for _ in range(len(gone))]
 
 
 class WorkerBlobs:
