@@ -29,14 +29,20 @@ class Usage(NamedTuple):
 class ProcessMeter:
     """Measures from now on what this process uses."""
 
-    __slots__ = ("_cpu", "_wall")
+    __slots__ = ("_cpu", "_pid", "_wall")
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
+        self.start()
+
+    def start(self) -> None:
+        """Measure from now on."""
         self._wall, self._cpu = perf_counter(), process_time()
 
     def read(self) -> Usage:
         """What was used so far."""
-        return Usage(os.getpid(), None, perf_counter() - self._wall, process_time() - self._cpu, _peak_rss())
+        fields = (self._pid, None, perf_counter() - self._wall, process_time() - self._cpu, _peak_rss())
+        return tuple.__new__(Usage, fields)  # half the time of a call, which goes through a function
 
 
 class ThreadMeter:

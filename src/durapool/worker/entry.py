@@ -38,6 +38,7 @@ def serve(link: int, permits: int) -> None:
     channel = Channel(socket.socket(fileno=link))
     forwarding = Forwarding(channel)
     surroundings = Surroundings()
+    meter = ProcessMeter()
     os.register_at_fork(after_in_child=channel.close_for_fork)
     channel.send(Kind.READY, os.getpid())
     seeder = Seeder().install()
@@ -56,7 +57,7 @@ def serve(link: int, permits: int) -> None:
                         seeder.begin(run.batch.settings.execution_id, run.ref.operation_id)
                     if run.may_import:
                         forwarding.before_loading()
-                    run_one(channel, run, broken, forwarding)
+                    run_one(channel, run, broken, forwarding, meter)
                     if not surroundings.restore():
                         break  # it has closed stdout, say; a fresh worker serves the next one
                 case Kind.BATCH:
@@ -102,9 +103,11 @@ def initialize(initializer: bytes) -> ErrorObject | None:
     return None
 
 
-def run_one(channel: Channel, run: Run, broken: ErrorObject | None, forwarding: Forwarding) -> None:
+def run_one(
+    channel: Channel, run: Run, broken: ErrorObject | None, forwarding: Forwarding, meter: ProcessMeter
+) -> None:
     """Run one branch, send its outcome, and wait for the parent where that outcome may decide the batch."""
-    meter = ProcessMeter()
+    meter.start()
     channel.begin(run.number)
     journal = run.journal(channel)
     outcome = run.execute(channel, journal, forwarding.after_loading) if broken is None else Failed(broken)
