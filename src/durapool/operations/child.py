@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from durapool.config import ChildConfig
 from durapool.errors import error_of, raise_from
@@ -34,7 +34,6 @@ from durapool.records import (
     Payload,
 )
 from durapool.scope import Scope, run_in
-from durapool.values import dataclass
 
 if TYPE_CHECKING:
     from durapool.context import DurableContext
@@ -42,6 +41,10 @@ if TYPE_CHECKING:
     from durapool.types import SummaryGenerator
 
 T = TypeVar("T")
+
+_CONTEXT = OperationType.CONTEXT  # looked up once: in its class a member of an enum takes as long as a call
+_START = Action.START
+_new = tuple.__new__  # of a NamedTuple it takes half the time of a call, which goes through a function
 
 
 def run_child(
@@ -125,15 +128,14 @@ def make_summary(generator: SummaryGenerator[T], result: T, what: str) -> str:
     return summary
 
 
-@dataclass(slots=True)
-class BranchRef:
-    """Which branch: the identity of its context, also where a FLAT one records none. Not frozen, as `Scope`."""
+class BranchRef(NamedTuple):
+    """Which branch: the identity of its context, also where a FLAT one records none."""
 
     operation_id: str
     batch_id: str
     name: str | None
     sub_type: OperationSubType
-    index: int
+    index: int  # type: ignore[assignment]  # a tuple's own `index` is not needed
     flat: bool
 
 
@@ -163,15 +165,17 @@ def run_branch(
 def _branch(
     function: Callable[[DurableContext], Any], ref: BranchRef, scope: Scope, item_serdes: SerDes[Any] | None
 ) -> Succeeded:
-    parent_id = ref.batch_id if ref.flat else ref.operation_id
-    context = _context_class()(scope, parent_id, ref.operation_id, ref.name)
-    call = branch_call(ref, scope, context)
-    if not ref.flat and call.recorded() is None:
-        call.record(Action.START)
+    operation_id, batch_id, name, sub_type, index, is_flat = ref
+    context = _context_class()(scope, batch_id if is_flat else operation_id, operation_id, name)
+    fields = (scope, operation_id, _CONTEXT, sub_type, batch_id, name, index, context)
+    call = _new(Call, fields)  # its own context operation
+    if not is_flat and call.recorded() is None:
+        call.record(_START)
     payload = call.dump(function(context), item_serdes)
     if item_serdes is not None or not isinstance(payload, str):
         call.load(payload, item_serdes)  # what cannot be read back fails here, in the branch that made it
-    return Succeeded(payload, default_summary(payload) if call.is_too_large(payload) else None)
+    summary = default_summary(payload) if call.is_too_large(payload) else None
+    return _new(Succeeded, (payload, summary, None))
 
 
 @cache
@@ -179,20 +183,6 @@ def _context_class() -> type[DurableContext]:
     from durapool.context import DurableContext  # context.py imports this module
 
     return DurableContext
-
-
-def branch_call(ref: BranchRef, scope: Scope, context: DurableContext) -> Call:
-    """The branch's own context operation as a call."""
-    return Call(
-        scope,
-        ref.operation_id,
-        OperationType.CONTEXT,
-        ref.sub_type,
-        ref.batch_id,
-        ref.name,
-        ref.index,
-        context,
-    )
 
 
 def run_branch_again(

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_START, _SUCCEED = Action.START, Action.SUCCEED  # looked up once: that takes as long as a call
+_AT_MOST_ONCE = StepSemantics.AT_MOST_ONCE_PER_RETRY
+
 _log = logging.getLogger("durapool")
 _told: set[str] = set()  # executions of this process that were told about the default retries
 
@@ -64,8 +67,8 @@ def _go_on(call: Call, function: Callable[[StepContext], T], config: StepConfig,
 
 
 def _start(call: Call, function: Callable[[StepContext], T], config: StepConfig, attempt: int) -> T:
-    call.record(Action.START, attempt=attempt)
-    if config.step_semantics is StepSemantics.AT_MOST_ONCE_PER_RETRY:
+    call.record(_START, attempt=attempt)
+    if config.step_semantics is _AT_MOST_ONCE:
         call.scope.journal.barrier()
     return _attempt(call, function, config, attempt)
 
@@ -95,7 +98,7 @@ def _succeed(call: Call, result: T, config: StepConfig, attempt: int) -> T:
     except SerDesError as error:
         unreadable = call.error_of(error)
     else:
-        call.commit(Action.SUCCEED, payload=payload, attempt=attempt)
+        call.commit(_SUCCEED, payload=payload, attempt=attempt)
         return value  # type: ignore[no-any-return]
     return _give_up(call, unreadable, attempt)
 
