@@ -42,48 +42,51 @@ class Surroundings:
             self._directory = os.getcwd()
         self._path = list(sys.path)
         self._streams = sys.stdout, sys.stderr
-        self._handlers = [(number, _signal.getsignal(number)) for number in SIGNALS]
+        self._handlers = list(map(_signal.getsignal, SIGNALS))
+        self._handler_ids = list(map(id, self._handlers))  # one of the user's may be equal to anything
         self._blocked = _signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self._limits = _limits()
+        self._limits = list(map(resource.getrlimit, LIMITS))
         self._umask = os.umask(0o077)
         os.umask(self._umask)
         self._identity = _identity()
 
     def restore(self) -> bool:
         """After a branch: its directory, sys.path, streams, signals, limits; False if they cannot be undone."""
-        if self._is_elsewhere():
-            with contextlib.suppress(OSError):
-                os.chdir(self._directory)
         if sys.path != self._path and not set(self._path) <= set(sys.path):
             sys.path[:] = [*self._path, *(entry for entry in sys.path if entry not in self._path)]
         sys.stdout, sys.stderr = self._streams
         os.umask(self._umask)
-        self._restore_signals()
-        try:
-            self._restore_limits()
-        except (OSError, ValueError):
-            return False
-        return _identity() == self._identity and __name__ in sys.modules
+        list(map(signal.setitimer, TIMERS, _OFF))  # here and below loops are in C: this is done for every branch
+        is_whole = self._is_as_noted() or self._undo()
+        _signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
+        return is_whole and __name__ in sys.modules
 
-    def _is_elsewhere(self) -> bool:
-        """To ask takes half the time of going there."""
+    def _is_as_noted(self) -> bool:
+        """Whether nothing has changed of what branches seldom change: to ask takes half the time of setting it."""
         try:
-            return os.getcwd() != self._directory
+            directory = os.getcwd()
         except OSError:  # it is gone, or out of reach
-            return True
+            return False
+        return (
+            directory == self._directory
+            and list(map(id, map(_signal.getsignal, SIGNALS))) == self._handler_ids
+            and list(map(resource.getrlimit, LIMITS)) == self._limits
+            and _identity() == self._identity
+        )
 
-    def _restore_signals(self) -> None:
-        list(map(signal.setitimer, TIMERS, _OFF))  # the loop in C, as in `_limits`
-        for number, handler in self._handlers:
+    def _undo(self) -> bool:
+        with contextlib.suppress(OSError):
+            os.chdir(self._directory)
+        for number, handler in zip(SIGNALS, self._handlers, strict=True):
             if _signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
-        _signal.pthread_sigmask(signal.SIG_SETMASK, self._blocked)
-
-    def _restore_limits(self) -> None:
-        if _limits() != self._limits:
+        try:
             for kind, given in zip(LIMITS, self._limits, strict=True):
                 if resource.getrlimit(kind) != given:
                     resource.setrlimit(kind, given)
+        except (OSError, ValueError):
+            return False
+        return _identity() == self._identity
 
     def follow(
         self,
@@ -129,10 +132,6 @@ class Surroundings:
     def _complain(self, directory: str, error: OSError) -> None:
         with contextlib.suppress(UserWarning):  # where warnings are errors, the branch is not the one to raise it
             warnings.warn(f"durapool: a worker cannot follow to {directory}: {error}", stacklevel=1)
-
-
-def _limits() -> list[tuple[int, int]]:
-    return list(map(resource.getrlimit, LIMITS))
 
 
 def _identity() -> tuple[object, ...] | None:
