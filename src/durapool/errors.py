@@ -12,7 +12,6 @@ beside the exceptions.
 from __future__ import annotations
 
 import os
-import traceback
 from typing import NamedTuple, NoReturn, cast
 
 from durapool.exceptions import DurableOperationError
@@ -142,6 +141,8 @@ def _notes(exception: BaseException) -> tuple[str, ...]:
 
 def _trace(exception: BaseException) -> tuple[str, ...]:
     """The lines of the exception's own traceback, one entry a frame, without durapool's frames."""
+    import traceback  # only here: it is slow to import, and most branches meet no error
+
     try:
         frames = traceback.extract_tb(exception.__traceback__, limit=-_MAX_FRAMES)
         theirs = [frame for frame in frames if not frame.filename.startswith(_OWN_FOLDER)]

@@ -6,7 +6,7 @@ already: the lines before that call were logged in an earlier run, so they are l
 
 from __future__ import annotations
 
-import logging
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,11 @@ class DurableLogger:
 
     def get_logger(self) -> LoggerInterface:
         """The logger that lines go to."""
-        return logging.getLogger(HANDLER_LOGGER) if self._given is None else self._given
+        if self._given is not None:
+            return self._given
+        import logging  # only here: workers import this module, and many branches log nothing
+
+        return logging.getLogger(HANDLER_LOGGER)
 
     def debug(self, msg: object, *args: object, extra: Mapping[str, object] | None = None) -> None:
         """Log at level DEBUG."""
@@ -82,10 +86,11 @@ class DurableLogger:
             return
         logger = self.get_logger()  # asked for here: most contexts and steps log nothing
         # the caller's line, not ours; loggers that users bring need not know the argument
-        stack = {"stacklevel": 3} if isinstance(logger, logging.Logger | logging.LoggerAdapter) else {}
+        stack = {"stacklevel": 3} if _is_standard(logger) or _is_adapter(logger) else {}
         getattr(logger, method)(msg, *args, extra=self._extra | dict(extra or {}), **stack)
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # a standard one is pickled by name; others may hold anything
         return _unpickle, (self._given if _is_standard(self._given) else None, self._extra)
 
 
@@ -113,7 +118,12 @@ def _place(operation_id: str | None, name: str | None, attempt: int | None) -> d
 
 
 def _is_standard(logger: object) -> bool:
-    return isinstance(logger, logging.Logger)  # pickled by name; others may hold anything
+    logging = sys.modules.get("logging")
+    return logging is not None and isinstance(logger, logging.Logger)
+
+
+def _is_adapter(logger: object) -> bool:
+    return isinstance(logger, sys.modules["logging"].LoggerAdapter) if "logging" in sys.modules else False
 
 
 def _unpickle(logger: LoggerInterface | None, extra: Mapping[str, object]) -> DurableLogger:

@@ -10,6 +10,7 @@ from importlib.machinery import SourceFileLoader
 import pytest
 
 from durapool.operations.ownership import seed_of
+from durapool.worker.imports import Imports
 from durapool.worker.seeding import Seeder
 
 EXPECTED = random.Random(seed_of("nightly", "branch")).random()
@@ -17,9 +18,9 @@ EXPECTED = random.Random(seed_of("nightly", "branch")).random()
 
 def test_a_module_that_a_branch_imports_is_seeded_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "random")
-    seeder = Seeder()
-    seeder.begin("nightly", "branch")
-    monkeypatch.setattr(sys, "meta_path", [seeder, *sys.meta_path])
+    imports = Imports()
+    monkeypatch.setattr(sys, "meta_path", [imports, *sys.meta_path])
+    Seeder(imports).begin("nightly", "branch")
     imported = importlib.import_module("random")
     assert imported is not random
     assert imported.random() == EXPECTED
@@ -30,7 +31,7 @@ def test_a_module_that_a_branch_imports_is_seeded_then(monkeypatch: pytest.Monke
 def test_a_module_that_is_there_is_seeded_when_a_branch_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "random")
     fresh = importlib.import_module("random")
-    seeder = Seeder()
+    seeder = Seeder(Imports())
     for _ in range(2):
         seeder.begin("nightly", "branch")
         assert fresh.random() == EXPECTED

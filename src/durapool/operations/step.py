@@ -7,7 +7,6 @@ new / READY --START--> run --+--SUCCEED--> value
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -27,7 +26,6 @@ T = TypeVar("T")
 _START, _SUCCEED = Action.START, Action.SUCCEED  # looked up once: that takes as long as a call
 _AT_MOST_ONCE = StepSemantics.AT_MOST_ONCE_PER_RETRY
 
-_log = logging.getLogger("durapool")
 _told: set[str] = set()  # executions of this process that were told about the default retries
 
 
@@ -133,7 +131,9 @@ def _tell_once(call: Call, error: Exception, decision: RetryDecision) -> None:
     if execution_id in _told:
         return
     _told.add(execution_id)
-    _log.warning(
+    import logging  # only here: it is slow to import, and most steps do not fail
+
+    logging.getLogger("durapool").warning(
         "%s failed (%s: %s) and is tried again in %d s, as failed steps are by default; "
         "switch it off with --no-retry or default_retry=RetryPresets.none()",
         call.what,

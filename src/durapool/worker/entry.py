@@ -17,6 +17,7 @@ from durapool.unpickling import enter_worker, load_function
 from durapool.usage import ProcessMeter, Usage
 from durapool.worker.branch import Run, WorkerBatch, run_message
 from durapool.worker.channel import Channel, ParentGoneError
+from durapool.worker.imports import Imports
 from durapool.worker.journal import StreamedJournal
 from durapool.worker.logs import Forwarding
 from durapool.worker.seeding import Seeder
@@ -36,12 +37,13 @@ def serve(link: int, permits: int) -> None:
     for descriptor in (link, permits):  # they are, where this process was spawned; a branch's own children must not
         os.set_inheritable(descriptor, False)
     channel = Channel(socket.socket(fileno=link))
-    forwarding = Forwarding(channel)
-    surroundings = Surroundings()
+    imports = Imports().install()
+    forwarding = Forwarding(channel, imports)
+    surroundings = Surroundings(imports)
     meter = ProcessMeter()
     os.register_at_fork(after_in_child=channel.close_for_fork)
     channel.send(Kind.READY, os.getpid())
-    seeder = Seeder().install()
+    seeder = Seeder(imports)
     batches: dict[int, WorkerBatch] = {}
     broken: ErrorObject | None = None
     try:

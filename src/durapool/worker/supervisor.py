@@ -31,7 +31,9 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 MAX_DESCRIPTORS = 16  # passed with one message at the most
 WEIGHING_SECONDS = 0.01  # between two looks at the memory of workers that have a limit
 MEMORY_GRACE = 0.1  # seconds; an allocator does not stop for a SIGTERM, and memory is short
-LATER = ("durapool.pickling", "durapool.operations.batch")  # with cloudpickle, dataclasses and inspect
+LATER = ("durapool.pickling", "durapool.operations.batch", "durapool.worker.log_records", "traceback")
+"""Modules, with cloudpickle, dataclasses, inspect and logging, that many branches do without."""
+
 LATER_SECONDS = 0.1  # after the first fork
 OOM_SCORE_ADJ = "500"  # the kernel shall pick a worker before the parent
 

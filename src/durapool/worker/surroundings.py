@@ -10,17 +10,20 @@ from __future__ import annotations
 import _signal  # type: ignore[import-not-found]  # as `signal`, without its detour over enums
 import contextlib
 import importlib
-import logging
 import os
 import resource
 import signal
 import sys
 import warnings
+from types import ModuleType
 from typing import Any
+
+from durapool.worker.imports import Imports
 
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 SIGNALS = (signal.SIGCHLD, signal.SIGTERM)  # ignored, subprocesses seem to succeed, and a timeout has no grace
 LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_CPU, resource.RLIMIT_FSIZE, resource.RLIMIT_AS)
+_NOTSET = 0  # logging.NOTSET
 _OFF = (0,) * len(TIMERS)
 _PLACE = slice(1, 3)  # of what stat says: inode and device
 
@@ -28,8 +31,9 @@ _PLACE = slice(1, 3)  # of what stat says: inode and device
 class Surroundings:
     """What this worker was last told."""
 
-    def __init__(self) -> None:
+    def __init__(self, imports: Imports) -> None:
         self._levels: dict[str, int] = {}
+        imports.when("logging", self._set_levels)
         self._filters: list[list[Any]] = []
         self._environment: dict[str, str] = dict(os.environ)
         self._own_environment = self._environment
@@ -114,10 +118,9 @@ class Surroundings:
             os.environ.pop(name, None)
         os.environ.update({name: value for name, value in environment.items() if told.get(name) != value})
         self._environment = environment  # what the initializer has set besides stays
-        for name in self._levels.keys() - levels.keys():
-            logging.getLogger(name).setLevel(logging.NOTSET)
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        self._levels = dict.fromkeys(self._levels, _NOTSET) | levels
+        if "logging" in sys.modules:
+            self._set_levels(sys.modules["logging"])
         self._levels = levels
         if filters != self._filters:
             self._filters = filters
@@ -128,6 +131,10 @@ class Surroundings:
             if not elsewhere:
                 self._complain(directory, error)
         self.note()
+
+    def _set_levels(self, logging: ModuleType) -> None:
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
 
     def _complain(self, directory: str, error: OSError) -> None:
         with contextlib.suppress(UserWarning):  # where warnings are errors, the branch is not the one to raise it
