@@ -31,6 +31,7 @@ from durapool.serdes import (
     dump,
     load,
 )
+from durapool.unpickling import load_value
 
 LOCAL = Settings("job-1", "arn:job-1")
 REMOTE = Settings("job-1", "arn:job-1", local_store=False)
@@ -135,6 +136,11 @@ def test_functions_and_local_classes_are_pickled_by_value() -> None:
 
     assert get(put(Here())).x == 3
     assert get(put(lambda: 4))() == 4
+
+
+def test_a_class_is_found_under_the_name_that_earlier_pickles_have_for_the_way_to_it() -> None:
+    earlier = b"cdurapool.pickling\nfind_class\n(Vcollections\nVOrderedDict\ntR."
+    assert load_value(earlier) is OrderedDict
 
 
 def test_a_value_that_contains_itself_is_pickled_and_refused_remotely() -> None:
