@@ -112,9 +112,8 @@ class StreamedJournal:
         return frame
 
     def _fold(self) -> None:
-        for operation_id, updates in self._unfolded.items():
-            if updates:  # none where a signal handler has raised in the midst of `record`
-                self._operations[operation_id] = _folded(updates)
+        folded = {each: _folded(updates) for each, updates in self._unfolded.items() if updates}
+        self._operations.update(folded)
         self._unfolded.clear()  # last: `get` looks here first
 
     def flush(self) -> None:
