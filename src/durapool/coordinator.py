@@ -93,6 +93,7 @@ class Counts:
 # The states of a branch, one byte each. The first run and a later one differ in what being taken back means.
 _PENDING, _RUNNING_FIRST, _RUNNING_AGAIN, _SUSPENDED, _READY, _RECORDED, _LATE, _SUCCEEDED, _FAILED = range(9)
 _NAMES = ("pending", "running", "running", "suspended", "ready", "recorded as started") + ("ended",) * 3
+_NEVER = PauseAfter.NEVER  # to look a member up in its class takes time
 _RUNNING = (_RUNNING_FIRST, _RUNNING_AGAIN)
 _IN_FLIGHT = (_RUNNING_FIRST, _RUNNING_AGAIN, _SUSPENDED, _READY)
 _UNFINISHED = frozenset((*_IN_FLIGHT, _RECORDED, _LATE))  # _LATE: ended after the decision, so it counts as STARTED
@@ -110,7 +111,6 @@ class Coordinator:
     """
 
     __slots__ = (
-        "_decision",
         "_failed",
         "_in_flight",
         "_next_new",
@@ -123,6 +123,7 @@ class Coordinator:
         "_states",
         "_succeeded",
         "_unfinished",
+        "decision",
     )
 
     def __init__(self, policy: CompletionPolicy, max_concurrency: int | None = None) -> None:
@@ -136,14 +137,9 @@ class Coordinator:
         self._ready: list[int] = []  # heap; an entry whose branch is not READY any more is stale
         self._recorded: list[int] = []  # descending, so that the lowest index is popped
         self._running = self._in_flight = self._unfinished = self._succeeded = self._failed = 0
-        self._decision = policy.verdict(0, 0)
+        self.decision: CompletionReason | None = policy.verdict(0, 0)  # why it is complete; once made it stays
 
     # What the batch looks like
-
-    @property
-    def decision(self) -> CompletionReason | None:
-        """Why the batch is complete, or None while it is not. Once made it does not change."""
-        return self._decision
 
     @property
     def running(self) -> int:
@@ -168,7 +164,7 @@ class Coordinator:
     @property
     def startable(self) -> int:
         """How many branches `next` would give one after the other; after a loss it may say one too many."""
-        if self._decision is not None:
+        if self.decision is not None:
             return 0
         pending = self._policy.total - self._succeeded - self._failed - self._unfinished
         return len(self._ready) + max(0, min(self._room - self._in_flight, pending + len(self._recorded)))
@@ -181,7 +177,12 @@ class Coordinator:
     @property
     def is_blocked(self) -> bool:
         """Whether the undecided batch waits for suspended branches alone: nothing runs and nothing may start."""
-        return self._decision is None and not self._running and self._candidate() is None
+        return self.decision is None and not self._running and self._candidate() is None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the batch has come to something: it is decided, or `is_blocked`."""
+        return self.decision is not None or (not self._running and self._candidate() is None)
 
     @property
     def pause_after(self) -> PauseAfter:
@@ -190,14 +191,13 @@ class Coordinator:
         Those that run beside it may end the same way before it does, so all of them are counted. ANY once it is
         decided.
         """
-        if self._decision is not None:
+        if self.decision is not None:
             return PauseAfter.ANY
-        policy, running = self._policy, max(1, self._running)
+        policy, running = self._policy, self._running or 1
         wanted = policy.min_successful
-        return PauseAfter.of(
-            success=wanted is not None and self._succeeded + running >= wanted,
-            failure=self._failed + running > policy.tolerated_failures,
-        )
+        success = wanted is not None and self._succeeded + running >= wanted
+        failure = self._failed + running > policy.tolerated_failures
+        return PauseAfter.of(success=success, failure=failure) if success or failure else _NEVER
 
     # Resuming
 
@@ -218,7 +218,7 @@ class Coordinator:
             raise InvalidStateError("a batch takes over its record before its first branch starts, and once")
         for index, succeeded in ended:
             self._expect(index, (_PENDING,), "take over the end of")
-            if self._decision is None:
+            if self.decision is None:
                 self._count(index, _SUCCEEDED if succeeded else _FAILED)
             else:
                 self._states[index] = _LATE
@@ -241,18 +241,18 @@ class Coordinator:
         if index is None:
             return None
         state, run = self._states[index], _RUNNING_AGAIN
-        if state == _READY:
-            heappop(self._ready)
-            self._in_flight -= 1  # it has a place already
-        elif state == _RECORDED:
-            self._recorded.pop()
-        else:
+        if state == _PENDING:
             run = _RUNNING_FIRST
             self._unfinished += 1
             if self._returned:
                 heappop(self._returned)
             else:
                 self._next_new = index + 1
+        elif state == _READY:
+            heappop(self._ready)
+            self._in_flight -= 1  # it has a place already
+        else:
+            self._recorded.pop()
         self._states[index] = run
         self._in_flight += 1
         self._running += 1
@@ -260,7 +260,7 @@ class Coordinator:
 
     def _candidate(self) -> int | None:
         """What `next` would give."""
-        if self._decision is not None:
+        if self.decision is not None:
             return None
         while self._ready and self._states[self._ready[0]] != _READY:
             heappop(self._ready)
@@ -329,11 +329,10 @@ class Coordinator:
         self._running -= 1
 
     def _end(self, index: int, state: int) -> bool:
-        self._expect(index, _IN_FLIGHT, "end")
-        if self._states[index] in _RUNNING:
+        if self._expect(index, _IN_FLIGHT, "end") in _RUNNING:
             self._running -= 1
         self._in_flight -= 1
-        if self._decision is not None:
+        if self.decision is not None:
             self._states[index] = _LATE
             return False
         self._unfinished -= 1
@@ -346,10 +345,13 @@ class Coordinator:
             self._succeeded += 1
         else:
             self._failed += 1
-        self._decision = self._policy.verdict(self._succeeded, self._failed)
+        self.decision = self._policy.verdict(self._succeeded, self._failed)
 
-    def _expect(self, index: int, states: tuple[int, ...], what: str) -> None:
+    def _expect(self, index: int, states: tuple[int, ...], what: str) -> int:
+        """The state of the branch, which must be one of these."""
         if not 0 <= index < len(self._states):
             raise InvalidStateError(f"cannot {what} branch {index}: the batch has {len(self._states)} branches")
-        if self._states[index] not in states:
-            raise InvalidStateError(f"cannot {what} branch {index}: it is {_NAMES[self._states[index]]}")
+        state = self._states[index]
+        if state not in states:
+            raise InvalidStateError(f"cannot {what} branch {index}: it is {_NAMES[state]}")
+        return state

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import builtins
 import marshal
+from operator import attrgetter
 from types import CellType, CodeType, FunctionType
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,6 +23,8 @@ MOST_CODES = 512  # that are remembered, here and in a worker
 LARGEST = 4096  # bytes or characters of a captured value; what is larger goes the way of large data
 _PLAIN = frozenset({int, str, float, bool, bytes, type(None)})
 _INTEGERS = range(-(2**63), 2**64)  # that msgpack takes
+
+_new = tuple.__new__  # twice as fast as to call a NamedTuple, which goes through a function
 
 _codes: dict[bytes, Any] = {}  # what marshal has read, in a worker
 _marshalled: dict[int, tuple[CodeType, bytes]] = {}  # by id; the code is kept, so that its id is not used again
@@ -42,7 +45,12 @@ class _Template(NamedTuple):
     code: CodeType
     home: dict[str, Any]  # the globals of their module
     names: tuple[str, ...]  # of the globals and builtins that they use, functions within them too
+    traits: tuple[Any, ...]  # what `_traits` finds on them: what their code says, and nothing else
     data: bytes
+
+
+_TRAITS = "__qualname__", "__name__", "__module__", "__kwdefaults__", "__doc__", "__annotations__", "__dict__"
+_traits = attrgetter(*_TRAITS)  # of a function, in one step
 
 
 def marshalled(code: CodeType) -> bytes:
@@ -69,17 +77,15 @@ def plain_parts(function: Any) -> PlainFunction | None:
         captured = [cell.cell_contents for cell in function.__closure__ or ()]
     except ValueError:  # a constant that marshal does not take, or a variable that is not set yet
         return None
+    _, its_home, names, traits, data = template
     if (
-        template.home is home
-        and home.keys().isdisjoint(template.names)
+        its_home is home
+        and home.keys().isdisjoint(names)
         and all(map(_is_plain, captured))
         and all(map(_is_plain, defaults))
-        and function.__qualname__ == code.co_qualname
-        and function.__name__ == code.co_name
-        and function.__module__ == home.get("__name__")
-        and not (function.__kwdefaults__ or function.__annotations__ or function.__dict__ or function.__doc__)
+        and _traits(function) == traits
     ):
-        return PlainFunction(template.data, defaults, captured)
+        return _new(PlainFunction, (data, defaults, captured))
     return None
 
 
@@ -92,7 +98,8 @@ def _template(code: CodeType, home: dict[str, Any]) -> _Template:
     from cloudpickle.cloudpickle import _extract_code_globals  # no public name; only here, where functions are sent
 
     place = home.get("__name__"), home.get("__package__"), home.get("__file__")
-    return _Template(code, home, tuple(_extract_code_globals(code)), marshal.dumps((code, place)))
+    traits: tuple[Any, ...] = code.co_qualname, code.co_name, place[0], None, None, {}, {}
+    return _Template(code, home, tuple(_extract_code_globals(code)), traits, marshal.dumps((code, place)))
 
 
 def _is_plain(value: Any) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from durapool import collector
@@ -156,13 +156,7 @@ class Journal:
         """
         with self._lock:
             self._check_open(lease)
-            at = self._tick()
-            get = self._operations.get
-            for update in updates:
-                operation = get(update[0])
-                if operation is None or operation.status is not _STARTED or update[1] is _START:
-                    _check(operation, update)
-                self._apply(operation, update, at)
+            self._take_in(updates, self._tick(), _check)
             self._log.wake_flusher()
 
     def reopen(self, updates: Sequence[Update]) -> None:
@@ -170,11 +164,7 @@ class Journal:
         with self._lock:
             self._check_open(None)
             at = self._tick()
-            for update in updates:
-                operation = self._operations.get(update.operation_id)
-                if update.action is not Action.START:
-                    _check(operation, update)
-                self._apply(operation, update, at)
+            self._take_in(updates, at, _check_reopening)
             self._timers.rebuild(self._operations.values(), at)
             self.stop_requested = None
             self._log.wake_flusher()
@@ -197,20 +187,28 @@ class Journal:
             self._last_at = at
         return self._last_at
 
-    def _apply(self, operation: Operation | None, update: Update, at: float) -> None:
-        record = self._log.stage(update, at)
-        if operation is not None:
-            operation.apply(record)
-        else:  # then it is a START
-            operation = self._begin(update, at)
-        if operation.due_at is not None or operation.type is _CALLBACK:
-            self._timers.note(operation, at)
+    def _take_in(self, updates: Sequence[Update], at: float, check: Callable[[Operation, Update], None]) -> None:
+        """Stage each update, then fold it in. The lock is held; what `check` says of an odd one stops it there."""
+        get, stage = self._operations.get, self._log.stage
+        for update in updates:
+            operation = get(update[0])
+            if operation is None:
+                if update[1] is not _START:
+                    raise InvalidStateError(f"{update.action} of operation {update[0]}, which was never started")
+                stage(update, at)
+                operation = self._begin(update, at)
+            else:
+                if operation.status is not _STARTED or update[1] is _START:
+                    check(operation, update)
+                operation.apply(stage(update, at))
+            if operation.due_at is not None or operation.type is _CALLBACK:
+                self._timers.note(operation, at)
 
     def _begin(self, update: Update, at: float) -> Operation:
         """A new operation, after its first update."""
         operations = self._operations
-        operation = operations[update[0]] = Operation.started(update, at)
         parent = operations.get(update[4] or "")
+        operation = operations[update[0]] = Operation.started(update, at)
         if parent is not None:
             operation.parent_id = parent.id  # the text that is there already
         if update[2] is not _EXECUTION:
@@ -247,7 +245,7 @@ class Journal:
                     return
                 at = self._tick()
                 for operation in self._timers.pop_due(at):
-                    self._apply(operation, _due_update(operation, self._timers), at)
+                    self._take_in((_due_update(operation, self._timers),), at, _check)
                     self.changes.append(operation.id)
                 self._log.wake_flusher()
 
@@ -289,7 +287,7 @@ class Journal:
             case _:
                 self._timers.beat(operation, at)
                 return
-        self._apply(operation, update, at)
+        self._take_in((update,), at, _check)
         self.changes.append(operation.id)
 
     def look_now(self) -> None:
@@ -325,12 +323,8 @@ class Journal:
         return listening or until_timer is not None
 
 
-def _check(operation: Operation | None, update: Update) -> None:
+def _check(operation: Operation, update: Update) -> None:
     """Rule 3: an operation starts once, ends once, and nothing happens to it outside of that."""
-    if operation is None:
-        if update[1] is _START:
-            return
-        raise InvalidStateError(f"{update.action} of operation {update.operation_id}, which was never started")
     if update.action is Action.INVOCATION:
         return
     status = operation.status
@@ -343,6 +337,12 @@ def _check(operation: Operation | None, update: Update) -> None:
         raise InvalidStateError(
             f"{update.name or update.sub_type or update.type} (operation {operation.id}) was started twice"
         )
+
+
+def _check_reopening(operation: Operation, update: Update) -> None:
+    """As `_check`, but what has ended may start again."""
+    if update.action is not Action.START:
+        _check(operation, update)
 
 
 def update_of(operation: Operation, action: Action) -> Update:

@@ -26,9 +26,12 @@ class PauseAfter(StrEnum):
         return cls.FAILURE if failure else cls.NEVER
 
 
+_NEVER = PauseAfter.NEVER  # to look a member up in its class takes time, for each branch
+
+
 def pauses(pause_after: PauseAfter, outcome: BranchOutcome) -> bool:
     """Whether a worker waits after this outcome. A crash ends the invocation, whatever the batch's rules are."""
-    if pause_after is PauseAfter.NEVER and type(outcome) is not Crashed:
+    if pause_after is _NEVER and type(outcome) is not Crashed:
         return False
     match outcome:
         case Succeeded():

@@ -252,18 +252,22 @@ class Operation:
 
     def apply(self, record: Record) -> None:
         """Fold one more record in. A START of an ended operation reopens it."""
-        seq, at, (_, action, _, _, _, _, _, payload, error, attempt, delay, details) = record
+        seq, at, update = record
+        action = update[1]
         if action is _SUCCEED:  # as below, for what comes most often
             self.status = _SUCCEEDED
-            self.payload, self.error, self.ended_at, self.ended_seq = payload, None, at, seq
-            self.due_at = None
-            if attempt:
+            self.payload = update[7]
+            self.error = self.due_at = None
+            self.ended_at = at
+            self.ended_seq = seq
+            if attempt := update[9]:
                 self.attempt = attempt
-            if details and (len(details) > 1 or DETAIL_USAGE not in details):
+            if (details := update[11]) and (len(details) > 1 or DETAIL_USAGE not in details):
                 self._add(details)
             return
         if action is Action.INVOCATION:
             return
+        payload, error, attempt, delay, details = update[7:]
         self.status = STATUS_AFTER[action]
         self.due_at = None if delay is None else at + delay
         match action:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Generic, NoReturn, TypeVar, cast
 
 from durapool.config import CompletionConfig
@@ -33,6 +34,10 @@ class CompletionReason(StrEnum):
     ALL_COMPLETED = "ALL_COMPLETED"
     MIN_SUCCESSFUL_REACHED = "MIN_SUCCESSFUL_REACHED"
     FAILURE_TOLERANCE_EXCEEDED = "FAILURE_TOLERANCE_EXCEEDED"
+
+
+_SUCCEEDED = BatchItemStatus.SUCCEEDED  # to look a member up in its class takes time, for each branch
+_INDEX = attrgetter("_index")  # of an item
 
 
 class BatchItem(Generic[R]):
@@ -83,9 +88,12 @@ class BatchItem(Generic[R]):
         They cannot change, so nobody sees a difference, and going through a batch of them takes the memory of one.
         Arrays are mapped, and take memory only where they are written to.
         """
-        item = cls(index, BatchItemStatus.SUCCEEDED)
-        item._payload = payload
+        item = cls.__new__(cls)  # there is one for each branch: `__init__` would look the status up, and set all twice
+        item._index = index
+        item._status = _SUCCEEDED
+        item._result = item._error = None
         item._load = load
+        item._payload = payload
         return item
 
     @property
@@ -184,7 +192,7 @@ class BatchResult(Generic[R]):
     submitted_count: int = cast(int, None)  # None stands for the number of items; read, it is always an int
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "all", sorted(self.all, key=lambda item: item.index))
+        object.__setattr__(self, "all", sorted(self.all, key=_INDEX))
         object.__setattr__(self, "completion_reason", CompletionReason(self.completion_reason))
         if self.submitted_count is None:
             object.__setattr__(self, "submitted_count", len(self.all))
@@ -206,7 +214,7 @@ class BatchResult(Generic[R]):
 
     def get_results(self) -> list[R]:
         """The results of the branches that succeeded, in index order; None is a result like any other."""
-        return [cast(R, item.result) for item in self._with(BatchItemStatus.SUCCEEDED)]
+        return [item.result for item in self._with(BatchItemStatus.SUCCEEDED)]  # type: ignore[misc]  # R may have None
 
     def get_errors(self) -> list[ErrorObject]:
         """The errors of the branches that failed, in index order."""

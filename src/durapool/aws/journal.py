@@ -58,10 +58,10 @@ class ServiceJournal(Journal):
         for operation in self._operations.values():
             self._await(operation)
 
-    def _apply(self, operation: Operation | None, update: Update, at: float) -> None:
-        super()._apply(operation, update, at)
-        if operation is None and update.type in _FROM_OUTSIDE:
+    def _begin(self, update: Update, at: float) -> Operation:
+        if update.type in _FROM_OUTSIDE:
             self._awaited.add(update.operation_id)
+        return super()._begin(update, at)
 
     def _await(self, operation: Operation) -> None:
         if operation.type in _FROM_OUTSIDE and not operation.status.is_terminal:

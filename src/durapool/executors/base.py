@@ -56,11 +56,10 @@ class Crashed(NamedTuple):
 BranchOutcome = Succeeded | Failed | Suspended | Crashed
 
 
-@dataclass(frozen=True, slots=True)
-class ItemRecord:
+class ItemRecord(NamedTuple):
     """One item of a batch's result, still serialised."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # not what `index` is of a tuple, which nobody asks it for
     status: BatchItemStatus
     payload: Payload | None = None
     error: ErrorObject | None = None

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 BatchConfig = ParallelConfig | MapConfig[Any]
 
+_SUCCEEDED = BatchItemStatus.SUCCEEDED  # to look a member up in its class takes time, for each branch
 _VERY_MANY = 1_000  # branches: from here on what the collector does is felt
 
 
@@ -200,7 +201,7 @@ class _Batch(NamedTuple):
             is_too_large = limit is not None and size_of(payload) > limit
         else:
             payload = encode_whole(outline, items) if self._is_whole else encode(outline)
-            beside = 0 if self.call.scope.settings.service else sum(map(_size, items))
+            beside = 0 if limit is None or self.call.scope.settings.service else sum(map(_size, items))
             is_too_large = limit is not None and size_of(payload) + beside > limit
         if not is_too_large:
             return result, payload, self._blobs_of(items)
@@ -250,7 +251,7 @@ class _Batch(NamedTuple):
 
     def _with_payload(self, item: ItemRecord) -> ItemRecord:
         """A result that only a summary was recorded of is rebuilt."""
-        if item.status is BatchItemStatus.SUCCEEDED and item.payload is None:
+        if item.payload is None and item.status is BatchItemStatus.SUCCEEDED:
             return self._again(item.index)
         return item
 
@@ -310,11 +311,13 @@ class _ItemLoader:
 
     def __call__(self, index: int, payload: Payload | None) -> Any:
         what = f"the result of branch {index} of {self.what}"
-        return load(payload, self.serdes, self.settings, child_id(self.batch_id, index), what, self.blobs)
+        serdes = self.serdes
+        branch_id = "" if serdes is None else child_id(self.batch_id, index)  # it alone asks for it
+        return load(payload, serdes, self.settings, branch_id, what, self.blobs)
 
 
 def _item(item: ItemRecord, loader: _ItemLoader) -> BatchItem[Any]:
-    if item.status is BatchItemStatus.SUCCEEDED:
+    if item.status is _SUCCEEDED:
         return BatchItem.recorded(item.index, item.payload, loader)
     return BatchItem(index=item.index, status=item.status, error=item.error)
 

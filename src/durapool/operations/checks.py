@@ -12,6 +12,7 @@ from durapool.exceptions import ValidationError
 from durapool.operations.bound import BoundCall
 
 C = TypeVar("C")
+_ASYNC = 0x80 | 0x200  # inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def check_function(function: object, what: str, count: int, takes: str) -> None:
@@ -63,6 +64,8 @@ def check_branches(functions: object, what: str) -> Sequence[Any]:
     """
     branches = tuple(_sequence(functions, f"the functions of {what}"))
     for index, branch in enumerate(branches):
+        if takes_plainly(branch, 1):
+            continue
         function = branch.func if isinstance(branch, ParallelBranch) else branch
         if not takes_plainly(function, 1):
             check_function(function, f"branch {index} of {what}", 1, "ctx")
@@ -130,9 +133,6 @@ def _accepts(function: Callable[..., Any], count: int) -> bool:
     except TypeError:
         return False
     return True
-
-
-_ASYNC = 0x80 | 0x200  # inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 def takes_plainly(function: object, count: int) -> bool:

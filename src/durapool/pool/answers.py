@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from durapool.pool.batches import ActiveRun, PoolBatch
+from durapool.pool.batches import COMPANY, ActiveRun, PoolBatch
 from durapool.pool.messages import acknowledge
 from durapool.pool.wire import Kind
 from durapool.pool.workers import Worker
@@ -20,6 +20,7 @@ from durapool.pool.workforce import Workforce
 
 SLOW = 0.0002  # seconds of a commit; one that waits for a disk takes longer, and a call of a service 10 ms and more
 LINGER = 0.003  # seconds, and never longer than the last commit took
+_ACK = Kind.ACK  # to look it up takes time
 
 
 class Answers:
@@ -53,9 +54,21 @@ class Answers:
         self._commit_seconds = time.perf_counter() - began
         for worker, run in self._owed.items():
             if worker.run is run and run.batch.open.crash is None:
-                worker.post(Kind.ACK, *acknowledge(run))
+                worker.post(_ACK, *acknowledge(run))
                 self._workforce.wants_to_send(worker)
         self._owed.clear()
+
+
+def commit_ends(batches: Sequence[PoolBatch]) -> list[PoolBatch]:
+    """Commit what is not left to the next commit; the batches that are over, or have crashed."""
+    ended = []
+    for batch in batches:
+        is_over = batch.open.coordinator.is_over
+        if is_over or batch.uncommitted >= COMPANY:
+            commit(batch)
+        if is_over or batch.open.crash is not None:
+            ended.append(batch)
+    return ended
 
 
 def commit(batch: PoolBatch) -> None:

@@ -56,37 +56,28 @@ class PoolBatch:
     losses: dict[int, int] = field(default_factory=dict)  # how often a branch has lost its worker
     mean_seconds: float = math.inf  # of a branch, as its workers measure it; before the first one has ended: infinite
     ahead: int = 0  # branches that may wait in a worker's line: what it runs in a few ms
+    is_brisk: bool = False  # whether a branch takes so little that its way to the worker matters
     uncommitted: int = 0  # records that nobody waits for, since it was last flushed
     warned: set[Any] = field(default_factory=set)  # warnings shown already
     outcome: BatchOutcome | None = None
     crash: BaseException | None = None
     finished: bool = False
     signal: threading.Event = field(default_factory=threading.Event)
+    depth: int = field(init=False)  # 0 for a batch of the handler's, 1 for one in its branches, and so on
 
-    @property
-    def depth(self) -> int:
-        """0 for a batch of the handler's, 1 for one in its branches, and so on."""
-        return 0 if self.owner is None else self.owner.run.batch.depth + 1
+    def __post_init__(self) -> None:
+        self.depth = 0 if self.owner is None else self.owner.run.batch.depth + 1
 
     def measured(self, seconds: float) -> None:
         """One more branch has ended after so long. The last few count: the first ones of a worker import modules."""
         mean = self.mean_seconds
         self.mean_seconds = mean = seconds if mean == math.inf else (mean + seconds) / 2
-        self.ahead = min(MOST_AHEAD, int(self.brisk / mean)) if mean > 0 else MOST_AHEAD
+        self.ahead = ahead = min(MOST_AHEAD, int(self.brisk / mean)) if mean > 0 else MOST_AHEAD
+        self.is_brisk = ahead > 0
 
     def count_end(self) -> None:
         """A branch has ended; that of a long one is worth a commit of its own."""
         self.uncommitted += 1 if self.is_brisk else COMPANY
-
-    @property
-    def is_brisk(self) -> bool:
-        """Whether a branch takes so little that its way to the worker matters."""
-        return self.ahead > 0
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether what its branches have come to is to be committed now, and not with what comes next."""
-        return self.uncommitted >= COMPANY or self.open.is_over
 
     def finish(self) -> None:
         """Let the waiting thread go on."""
@@ -121,7 +112,7 @@ class ActiveRun:
     number: int
     batch: PoolBatch
     index: int
-    branch_id: str
+    start: Update  # of the branch; where it has an operation of its own, that is recorded when it begins
     worker: Worker
     started: float  # time.monotonic() at which it became the first in its worker's line, and so could begin
     operations: set[str]  # the branch's own and all below it: what this worker may update
@@ -173,7 +164,7 @@ class ActiveRun:
         Raises:
             WireError: one does not.
         """
-        operations, branch_id, opened = self.operations, self.branch_id, self.batch.open
+        operations, branch_id, opened = self.operations, self.start[0], self.batch.open
         admitted = None
         for update in updates:
             identity, parent, branch = update[0], update[4], update[6]
@@ -216,7 +207,7 @@ class Levels:
 
 def timed(batches: Sequence[PoolBatch]) -> list[PoolBatch]:
     """Those in which something may fall due: they have suspended branches, or a time limit."""
-    return [batch for batch in batches if batch.open.has_waiting or batch.limits.timeout is not None]
+    return [batch for batch in batches if batch.limits.timeout is not None or batch.open.has_waiting]
 
 
 def waits(batches: Sequence[PoolBatch]) -> list[float]:

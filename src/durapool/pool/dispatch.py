@@ -107,10 +107,11 @@ class Dispatcher:
             runs = worker.runs
             if not runs or worker.stale:
                 continue
-            first, batch = runs[0], runs[0].batch
-            if len(runs) > 1 and now - first.started > STUCK * batch.brisk and self._size > 1:
+            first, waiting = runs[0], len(runs) - 1
+            batch = first.batch
+            if waiting and now - first.started > STUCK * batch.brisk and self._size > 1:
                 self.take_back(worker)  # what waits behind a slow branch is for others: lower indices start first
-            elif len(runs) - 1 <= batch.ahead // 2 and batch.depth == depth and _may_wait_behind(first):
+            elif waiting <= batch.ahead // 2 and batch.depth == depth and _may_wait_behind(first):
                 self._lengthen(worker, batch)
 
     def _lengthen(self, worker: Worker, batch: PoolBatch) -> None:
@@ -131,19 +132,16 @@ class Dispatcher:
 
     def _give(self, worker: Worker, batch: PoolBatch, index: int, parts: tuple[Part | None, Part | None]) -> None:
         opened = batch.open
-        recorded, start, flat = opened.recorded(index), opened.start_of(index), opened.plan.flat
-        branch_id = start.operation_id
-        known, begun = {opened.plan.operation_id if flat else branch_id}, flat
+        recorded, start, begun = opened.recorded(index), opened.start_of(index), opened.plan.flat
+        branch_id, batch_id = start.operation_id, opened.plan.operation_id
+        known = {batch_id if begun else branch_id}
         if recorded:
             known.update(operation.id for operation in recorded)
-            begun = flat or recorded[0].id == branch_id
-        pause_after = opened.coordinator.pause_after
-        run = ActiveRun(
-            next(self._numbers), batch, index, branch_id, worker, time.monotonic(), known, pause_after, begun
-        )
-        batch.runs[index] = run
+            begun = begun or recorded[0].id == branch_id
+        number, now, pause_after = next(self._numbers), time.monotonic(), opened.coordinator.pause_after
+        batch.runs[index] = run = ActiveRun(number, batch, index, start, worker, now, known, pause_after, begun)
         worker.runs.append(run)
-        post_run(run, start, recorded, *parts)
+        post_run(run, recorded, *parts)
         self._send_in_time(worker)
 
     def _send_in_time(self, worker: Worker) -> None:
@@ -195,4 +193,4 @@ class Dispatcher:
 def _may_wait_behind(run: ActiveRun) -> bool:
     """Whether branches of its batch may be sent to the worker that runs this one."""
     worker = run.worker
-    return worker.ready and not (run.lent or run.detached or run.batch.open.decided or worker.is_laden)
+    return worker.ready and not (run.nested or run.detached or run.batch.open.decided or worker.is_laden)

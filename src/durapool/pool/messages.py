@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from operator import itemgetter
 from typing import Any
 
 from durapool.exceptions import ExecutionError, InvalidStateError
@@ -12,24 +13,22 @@ from durapool.pool.logs import hand_over, warn_again
 from durapool.pool.transfer import Part, drop, keep, kept, shipped
 from durapool.pool.wire import Kind, WireError, pack_operation, unpack_error, unpack_result, unpack_updates
 from durapool.pool.workers import Worker
-from durapool.records import BlobRef, ErrorObject, Operation, OperationType, Update
+from durapool.records import BlobRef, ErrorObject, Operation, OperationType
 from durapool.unpickling import load_value
 from durapool.usage import Usage
 
 
-def post_run(
-    run: ActiveRun, start: Update, recorded: list[Operation], function: Part | None, item: Part | None
-) -> None:
+def post_run(run: ActiveRun, recorded: list[Operation], function: Part | None, item: Part | None) -> None:
     """Queue a run for its worker, with what that worker does not know yet of its batch and surroundings.
 
     Args:
         run: the run.
-        start: of its branch.
         recorded: the operations recorded below its branch.
         function: of a branch of a parallel, pickled.
         item: of a branch of a map, pickled.
     """
-    worker, batch, index = run.worker, run.batch, run.index
+    worker, batch = run.worker, run.batch
+    key = batch.key
     if worker.surroundings != batch.surroundings:
         worker.surroundings = batch.surroundings
         worker.post(Kind.SURROUNDINGS, *batch.surroundings)
@@ -37,18 +36,19 @@ def post_run(
         worker.post(Kind.INITIALIZE, worker.initializer)  # in these surroundings; it may change the environment
         worker.initializer = None
         worker.unready += 1
-    if batch.key not in worker.known_batches:
-        worker.known_batches.add(batch.key)
-        worker.post(Kind.BATCH, batch.key, batch.cargo.settings, shipped(worker, batch.key, batch.cargo.shared))
+    if key not in worker.known_batches:
+        worker.known_batches.add(key)
+        worker.post(Kind.BATCH, key, batch.cargo.settings, shipped(worker, key, batch.cargo.shared))
+    branch_id, _, _, sub_type, batch_id, name, index = run.start[:7]
     plan = batch.open.plan
     worker.permits += 1
     worker.post(
-        Kind.RUN,
+        _RUN,
         run.number,
-        batch.key,
-        (start.operation_id, plan.operation_id, start.name, start.sub_type, index, plan.flat),
-        shipped(worker, batch.key, function),
-        shipped(worker, batch.key, item),
+        key,
+        (branch_id, batch_id, name, sub_type, index, plan.flat),
+        shipped(worker, key, function),
+        shipped(worker, key, item),
         plan.total,
         _packed(recorded, batch) if recorded else (),
         batch.mode,
@@ -62,6 +62,8 @@ def _packed(operations: list[Operation], batch: PoolBatch) -> list[tuple[Any, ..
     return [pack_operation(operation, now) for operation in operations]
 
 
+_RUN, _DONE = Kind.RUN, Kind.DONE  # to look a member up in its class takes time, for each message
+_type_of, _payload_of = itemgetter(2), itemgetter(7)  # of an update
 _COMPLETED_BY_STORE = frozenset({OperationType.CALLBACK, OperationType.CHAINED_INVOKE})  # with an id, with an end
 
 OF_WORKERS = frozenset({Kind.READY, Kind.LOG, Kind.WARNING, Kind.DROPPED})
@@ -100,17 +102,17 @@ def stage_updates(run: ActiveRun, rows: list[Any]) -> None:
     if run.detached:
         return  # the batch was decided without it: nothing of it is recorded any more
     run.admit(updates)
-    for update in updates:
-        if type(update[7]) is BlobRef:
+    # few messages have any of these: where none has, no step of Python is taken for each update
+    if BlobRef in map(type, map(_payload_of, updates)):
+        for update in updates:
             keep(run, update[7])
-        if update[2] in _COMPLETED_BY_STORE:
-            run.to_tell = [*run.to_tell, update[0]]
-    opened = batch.open
+    if not _COMPLETED_BY_STORE.isdisjoint(map(_type_of, updates)):
+        run.to_tell = [*run.to_tell, *(update[0] for update in updates if update[2] in _COMPLETED_BY_STORE)]
     if not run.begun:
         run.begun = True
-        updates.insert(0, opened.start_of(run.index))
+        updates.insert(0, run.start)
     try:
-        opened.view.record_all(updates)
+        batch.open.view.record_all(updates)
     except InvalidStateError as error:
         raise WireError(str(error)) from error
 
@@ -132,9 +134,9 @@ def outcome_of(run: ActiveRun, kind: Kind, body: list[Any], usage: Usage) -> Bra
         WireError: it is not well-formed.
         StoreFailure: a large result cannot be kept.
     """
+    if kind is _DONE:  # by far the most
+        return kept(run, Succeeded(*unpack_result(body[2], body[3]), usage))
     match kind:
-        case Kind.DONE:
-            return kept(run, Succeeded(*unpack_result(body[2], body[3]), usage))
         case Kind.FAILED:
             return Failed(unpack_error(body[2]) or ErrorObject("an error without a message"), usage)
         case Kind.SUSPENDED:

@@ -28,7 +28,7 @@ from durapool.executors import PooledExecutor
 from durapool.executors.base import BranchOutcome, Failed
 from durapool.executors.open_batch import OpenBatch
 from durapool.pausing import pauses
-from durapool.pool.answers import Answers, commit
+from durapool.pool.answers import Answers, commit_ends
 from durapool.pool.batches import ActiveRun, Levels, PoolBatch, nested_batch, overdue, pack_outcome, timed, waits
 from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
@@ -203,9 +203,7 @@ class Pool:
 
     def _settle(self) -> None:
         """Finish the batches that are decided, blocked or crashed, once that is committed."""
-        for batch in [each for each in self._batches if each.is_awaited]:
-            commit(batch)
-        for batch in [each for each in self._batches if each.open.is_over or each.open.crash is not None]:
+        for batch in commit_ends(self._batches):
             if batch.open.crash is not None and not batch.finished:
                 batch.root.crash = batch.open.crash
                 self._finish(batch.root)
@@ -257,11 +255,12 @@ class Pool:
 
     def _ended(self, run: ActiveRun, outcome: BranchOutcome) -> None:
         """A run has ended, and with it whatever it had nested."""
-        self._abandon_nested(run)
-        run.batch.runs.pop(run.index, None)
-        if run.detached or run.batch.finished:
-            return
         batch = run.batch
+        if run.nested:
+            self._abandon_nested(run)
+        batch.runs.pop(run.index, None)
+        if run.detached or batch.finished:
+            return
         batch.count_end()
         batch.attempt(batch.open.ended, run.index, outcome)
         if batch.open.decided:
@@ -340,11 +339,13 @@ class Pool:
                 raise WireError(f"{kind.name}, which only others send")
 
     def _hear_end(self, worker: Worker, run: ActiveRun, outcome: BranchOutcome, seconds: float) -> None:
+        batch = run.batch
         self._dispatcher.next_in_line(worker)
-        run.batch.runs.pop(run.index, None)
-        run.batch.measured(max(0.0, seconds - run.lent_seconds))
+        batch.runs.pop(run.index, None)
+        batch.measured(max(0.0, seconds - run.lent_seconds))
         self._ends.append((run, outcome))
-        self._let_rest(worker)
+        if not worker.runs:
+            self._let_rest(worker)
 
     def _take_ends(self) -> None:
         """Count the branches that have ended, in the order in which that was heard. Only a worker that pauses waits."""

@@ -15,6 +15,7 @@ import struct
 import threading
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 import msgpack
@@ -169,10 +170,13 @@ class Decoder:
             rest += data[start:]
 
 
+_unpackb = partial(msgpack.unpackb, strict_map_key=False, unicode_errors="surrogatepass")
+
+
 def unpack(data: Any) -> list[Any]:
     """The body of a frame."""
     try:
-        body = msgpack.unpackb(data, strict_map_key=False, unicode_errors="surrogatepass")
+        body = _unpackb(data)
     except Exception as error:
         raise WireError(f"a frame's body cannot be read: {type(error).__name__}: {error}") from error
     if not isinstance(body, list):
@@ -243,9 +247,10 @@ def unpack_updates(rows: Any) -> list[Update]:
     try:
         for row in rows:
             shape = tuple(map(type, row))
-            if shape not in _shapes:
-                _check_shape(shape)
-            if len(shape) == _CHANGES and updates:
+            is_change = _shapes.get(shape)
+            if is_change is None:
+                is_change = _check_shape(shape)
+            if is_change and updates:
                 action, payload, error, attempt, delay, details = row
             else:
                 identity, action, kind, sub_type, parent, name, branch, payload, error, attempt, delay, details = row
@@ -284,15 +289,18 @@ _FIELD_TYPES: tuple[set[type], ...] = (
     {dict, _NONE},  # details
 )
 _CHANGES = 6  # fields of an update that say what changes: the action, and all behind the identity
-_shapes: set[tuple[type, ...]] = set()  # of updates, found good before: there are few, and this is asked very often
+_shapes: dict[tuple[type, ...], bool] = {}  # of updates, found good before: there are few, and this is asked very often
 
 
-def _check_shape(shape: tuple[type, ...]) -> None:
-    expected = _FIELD_TYPES if len(shape) != _CHANGES else (_FIELD_TYPES[1], *_FIELD_TYPES[7:])
+def _check_shape(shape: tuple[type, ...]) -> bool:
+    """Whether only what changes is in a row of this shape."""
+    is_change = len(shape) == _CHANGES
+    expected = (_FIELD_TYPES[1], *_FIELD_TYPES[7:]) if is_change else _FIELD_TYPES
     for number, (found, allowed) in enumerate(zip(shape, expected, strict=True)):
         if found not in allowed:
             raise TypeError(f"field {number} is of type {found.__name__}")
-    _shapes.add(shape)
+    _shapes[shape] = is_change
+    return is_change
 
 
 def unpack_ref(row: list[Any]) -> BlobRef:

@@ -64,7 +64,7 @@ class Worker:
     @property
     def is_laden(self) -> bool:
         """Whether so much large data was sent to it that more waits until some of it is used."""
-        return sum(segment.capacity for segment in self.segments.values()) > MOST_LADEN
+        return bool(self.segments) and sum(segment.capacity for segment in self.segments.values()) > MOST_LADEN
 
     @property
     def heard(self) -> bool:

@@ -73,7 +73,7 @@ class Workforce:
         self._unsent: set[Worker] = set()
         self._proven = False  # whether a worker of this supervisor has ever said anything
         self._futile = 0  # supervisors in a row that ended without
-        self._link = self._open_link()
+        self.link = self._open_link()  # who starts the workers
         self._listener: Listener | None = None
         self._hire_ahead()
 
@@ -97,19 +97,14 @@ class Workforce:
 
     # hiring and dismissing
 
-    @property
-    def link(self) -> Link:
-        """Who starts the workers."""
-        return self._link
-
     def free_sites(self) -> list[int]:
         """Where one more worker may run; the one first whose idle worker was used last."""
-        room = dict(self._link.places)
-        for worker in self._employed.values():
-            runs = worker.runs
-            if worker.site in room and (not runs[0].nested if runs else worker.stale):  # else its place is lent
-                room[worker.site] -= 1
-        free = [site for site, places in room.items() if places > 0]
+        taken = [
+            worker.site
+            for worker in self._employed.values()
+            if (not worker.runs[0].nested if worker.runs else worker.stale)  # else it is idle, or its place is lent
+        ]
+        free = [site for site, places in self.link.places.items() if taken.count(site) < places]
         if len(free) > 1 and self._idle:
             warm = [worker.site for worker in self._idle]
             free.sort(key=lambda site: warm.index(site) if site in warm else -1, reverse=True)
@@ -138,7 +133,7 @@ class Workforce:
         number = next(self._numbers)
         claims = Claims()
         try:
-            link, prints, errors = self._link.fork_worker(number, claims.read_end, site)
+            link, prints, errors = self.link.fork_worker(number, claims.read_end, site)
         except PoolError:
             claims.close()
             raise
@@ -164,7 +159,7 @@ class Workforce:
         """Let a worker that runs nothing end: its exit handlers have `FAREWELL` seconds."""
         worker.post(Kind.EXIT)
         if worker.number in self._employed and worker.send():
-            self._link.kill(worker.number, FAREWELL, 0)
+            self.link.kill(worker.number, FAREWELL, 0)
             self._let_go(worker)
         else:
             self.dismiss(worker)
@@ -173,7 +168,7 @@ class Workforce:
         """Let the supervisor kill the worker above `limit` bytes; 0 for no limit."""
         if worker.memory_limit != limit:
             worker.memory_limit = limit
-            self._link.watch(worker.number, limit)
+            self.link.watch(worker.number, limit)
 
     def read_for(self, seconds: float, going_on: Callable[[], bool]) -> None:
         """Take in what is said for so long, while `going_on` holds."""
@@ -185,7 +180,7 @@ class Workforce:
         """Kill a worker, with its descendants; it may clean up for `grace` seconds after a SIGTERM."""
         if worker.number not in self._employed:
             return  # it has ended already
-        self._link.kill(worker.number, grace)
+        self.link.kill(worker.number, grace)
         self._let_go(worker)
 
     def _let_go(self, worker: Worker) -> None:
@@ -208,19 +203,19 @@ class Workforce:
     # listening
 
     def _hear(self, worker: Worker) -> None:
-        listener = self._listener
+        number, employed, listener = worker.number, self._employed, self._listener
         assert listener is not None
-        if worker.at_end or worker.number not in self._employed:
+        if worker.at_end or number not in employed:
             return  # it came to its end in the same round of the selector
         data = worker.receive()
         if worker.at_end:
             self._watch.remove(worker.link)
             self._check_lost(worker)
             return
-        self._proven = self._proven or bool(data)
+        if data:
+            self._proven = True
         if worker.problem is not None:
             return  # it was distrusted: what it says until it is dead counts for nothing
-        number, employed = worker.number, self._employed
         try:
             for kind, body in worker.decoder.feed(data):
                 listener.on_message(worker, kind, body)
@@ -235,7 +230,7 @@ class Workforce:
         if worker in self._idle:
             self.dismiss(worker)  # at once, or the next branch would be given to it
         else:
-            self._link.kill(worker.number)
+            self.link.kill(worker.number)
 
     def _relay(self, worker: Worker, relay: LineRelay) -> None:
         if worker.number in self._employed and not relay.pass_on():
@@ -246,7 +241,7 @@ class Workforce:
         self._hear_supervisor()
 
     def _hear_supervisor(self) -> None:
-        ends = self._link.receive()
+        ends = self.link.receive()
         if ends is None:
             self._supervisor_lost()
             return
@@ -288,9 +283,9 @@ class Workforce:
 
     def _supervisor_lost(self) -> None:
         """All workers have gone with it. A new one takes over, unless none gets as far as a worker that speaks."""
-        self._watch.remove(self._link)
-        self._link.end_groups()
-        self._link.close()
+        self._watch.remove(self.link)
+        self.link.end_groups()
+        self.link.close()
         lost = list(self)
         for worker in lost:
             self._drain(worker)
@@ -300,7 +295,7 @@ class Workforce:
                 "the supervisor of the process pool ended before it could start a worker; what it wrote to stderr "
                 "tells why"
             )
-        self._link = self._open_link()
+        self.link = self._open_link()
         for worker in lost:
             if worker.number in self._employed:
                 self._lose(worker, WorkerExit(worker.number, None, 0, 0))
@@ -329,7 +324,7 @@ class Workforce:
     def close(self) -> None:
         """End the supervisor and with it all workers."""
         self._see_off()
-        self._link.close()
+        self.link.close()
         for worker in self:
             worker.close()
         self._employed.clear()
@@ -352,6 +347,6 @@ class Workforce:
 
     def abandon(self) -> None:
         """In a forked child: close our copies of what is the parent's."""
-        self._link.abandon()
+        self.link.abandon()
         for worker in self:
             worker.abandon()
