@@ -73,12 +73,6 @@ class CommitLog:
         return record
 
     @property
-    def _staged(self) -> int:
-        """The seq of the last record that was staged."""
-        pending = self._pending  # once: whoever commits puts an empty one in its place, and has set _drained before
-        return pending[-1][0] if pending else self._drained
-
-    @property
     def _is_full(self) -> bool:
         pending = len(self._pending)
         return pending > WINDOW_RECORDS or self._pending_bytes + pending * _BASE_BYTES > WINDOW_BYTES
@@ -104,7 +98,8 @@ class CommitLog:
         Raises:
             StoreFailure: it could not be.
         """
-        staged = self._staged
+        pending = self._pending  # once: whoever commits puts an empty one in its place, and has set _drained before
+        staged = pending[-1][0] if pending else self._drained
         if self._committed < staged:
             with self._commit_lock:
                 if self._committed < staged:

@@ -59,6 +59,7 @@ class Journal:
         self._store = store
         self._clock = clock
         self._operations: dict[str, Operation] = {}
+        self.get = self._operations.get  # see `BranchJournal.get`
         self._children: defaultdict[str | None, list[Operation]] = defaultdict(list)
         self._timers = Timers(self._operations)
         self._lock = threading.Lock()  # all state; held briefly
@@ -118,10 +119,6 @@ class Journal:
     def now(self) -> float:
         """Epoch seconds; never before the last record."""
         return max(self._last_at, self._clock.now())
-
-    def get(self, operation_id: str) -> Operation | None:
-        """See `BranchJournal.get`."""
-        return self._operations.get(operation_id)
 
     def operations(self) -> list[Operation]:
         """All operations, in order of start."""
@@ -207,11 +204,11 @@ class Journal:
     def _begin(self, update: Update, at: float) -> Operation:
         """A new operation, after its first update."""
         operations = self._operations
-        parent = operations.get(update[4] or "")
         operation = operations[update[0]] = Operation.started(update, at)
+        parent = operations.get(operation.parent_id or "")
         if parent is not None:
             operation.parent_id = parent.id  # the text that is there already
-        if update[2] is not _EXECUTION:
+        if operation.type is not _EXECUTION:
             self._children[operation.parent_id].append(operation)
         return operation
 

@@ -243,23 +243,39 @@ class Operation:
 
     @classmethod
     def started(cls, update: Update, at: float) -> Operation:
-        """The operation after a START that is its first update: `begin` and `apply` at once."""
-        identity, _, kind, sub_type, parent_id, name, branch, payload, _, attempt, delay, details = update
-        due_at, status = None if delay is None else at + delay, _STARTED
-        return cls(
-            identity, kind, sub_type, parent_id, name, branch, status, payload, None, attempt, details, at, None, due_at
-        )
+        """The operation after a START that is its first update: `begin` and `apply` at once.
+
+        It sets all fields, without `__init__`: an update is unpacked right into them, in half of the time.
+        """
+        self = cls.__new__(cls)
+        (
+            self.id,
+            _,
+            self.type,
+            self.sub_type,
+            self.parent_id,
+            self.name,
+            self.branch,
+            self.payload,
+            _,
+            self.attempt,
+            delay,
+            self.details,
+        ) = update
+        self.status, self.started_at = _STARTED, at
+        self.error = self.ended_at = None
+        self.ended_seq = 0
+        self.due_at = None if delay is None else at + delay
+        return self
 
     def apply(self, record: Record) -> None:
         """Fold one more record in. A START of an ended operation reopens it."""
-        seq, at, update = record
+        update = record[2]
         action = update[1]
         if action is _SUCCEED:  # as below, for what comes most often
-            self.status = _SUCCEEDED
-            self.payload = update[7]
+            self.ended_seq, self.ended_at, _ = record
+            self.status, self.payload = _SUCCEEDED, update[7]
             self.error = self.due_at = None
-            self.ended_at = at
-            self.ended_seq = seq
             if attempt := update[9]:
                 self.attempt = attempt
             if (details := update[11]) and (len(details) > 1 or DETAIL_USAGE not in details):
@@ -267,7 +283,7 @@ class Operation:
             return
         if action is Action.INVOCATION:
             return
-        payload, error, attempt, delay, details = update[7:]
+        seq, at, (*_, payload, error, attempt, delay, details) = record
         self.status = STATUS_AFTER[action]
         self.due_at = None if delay is None else at + delay
         match action:

@@ -37,7 +37,7 @@ class CompletionReason(StrEnum):
 
 
 _SUCCEEDED = BatchItemStatus.SUCCEEDED  # to look a member up in its class takes time, for each branch
-_INDEX = attrgetter("_index")  # of an item
+_INDEX = attrgetter("index")  # of an item
 
 
 class BatchItem(Generic[R]):
@@ -214,7 +214,7 @@ class BatchResult(Generic[R]):
 
     def get_results(self) -> list[R]:
         """The results of the branches that succeeded, in index order; None is a result like any other."""
-        return [item.result for item in self._with(BatchItemStatus.SUCCEEDED)]  # type: ignore[misc]  # R may have None
+        return [item.result for item in self.all if item.status is _SUCCEEDED]  # type: ignore[misc]  # R may have None
 
     def get_errors(self) -> list[ErrorObject]:
         """The errors of the branches that failed, in index order."""

@@ -60,6 +60,7 @@ class OpenBatch:
         self._payloads: dict[int, Payload | None] = {}  # of branches that succeeded; None: only a summary is recorded
         self._errors: dict[int, ErrorObject | None] = {}  # of those that failed
         self._waiting = Waiting()
+        self.suspended = self._waiting.branches  # by index, with what they wait for
         self._starts: dict[int, Update] = {}  # of branches that run
         self._begun = bytearray(plan.total)  # 1: something may be recorded below the branch
         self._recover()
@@ -94,7 +95,7 @@ class OpenBatch:
     def next(self) -> int | None:
         """The branch to start now, or None."""
         index = self.coordinator.next()
-        if index is not None and self._waiting.branches:
+        if index is not None and self.suspended:
             self._waiting.discard(index)
         return index
 
@@ -173,25 +174,20 @@ class OpenBatch:
             self._starts.pop(index, None)
             return
         start = self._starts.pop(index, None) or self._start(index)
-        details: dict[str, Any] = {} if usage is None else {DETAIL_USAGE: usage}
+        details: dict[str, Any] | None = None if usage is None else {DETAIL_USAGE: usage}
         if summary is not None:
-            details[DETAIL_REPLAY_CHILDREN] = True
+            details = {**(details or {}), DETAIL_REPLAY_CHILDREN: True}
         identity = start[0]
-        end = _new(Update, (identity, action, *start[2:7], payload, error, 0, None, details or None))
+        end = _new(Update, (identity, action, *start[2:7], payload, error, 0, None, details))
         if self.view.get(identity) is None:
             # all that was heard of it is its end: a short branch without operations, or one that could not be sent
             self.view.record_all((start, end))
         else:
             self.view.record(end)
 
-    @property
-    def has_waiting(self) -> bool:
-        """Whether a branch is suspended."""
-        return bool(self._waiting.branches)
-
     def wake_due(self) -> None:
         """Let suspended branches go on whose operations are due."""
-        if not self._waiting.branches:
+        if not self.suspended:
             return
         for index in self._waiting.take_due(self.view.settle(), self.view):
             self.coordinator.on_ready(index)

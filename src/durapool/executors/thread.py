@@ -71,7 +71,7 @@ def _drive(batch: OpenBatch, scope: Scope, crew: Crew) -> BatchOutcome:
         if outcome is not None:
             scope.journal.flush()
             return outcome
-        for index, ended in crew.ends(batch.view.next_due() if batch.has_waiting else None):
+        for index, ended in crew.ends(batch.view.next_due() if batch.suspended else None):
             batch.ended(index, ended)
         if batch.crash is not None:
             raise batch.crash

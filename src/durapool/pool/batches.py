@@ -207,12 +207,12 @@ class Levels:
 
 def timed(batches: Sequence[PoolBatch]) -> list[PoolBatch]:
     """Those in which something may fall due: they have suspended branches, or a time limit."""
-    return [batch for batch in batches if batch.limits.timeout is not None or batch.open.has_waiting]
+    return [batch for batch in batches if batch.open.suspended or batch.limits.timeout is not None]
 
 
 def waits(batches: Sequence[PoolBatch]) -> list[float]:
     """Seconds until something of these is due: what suspended branches wait for, and the times of running ones."""
-    due = [batch.open.view.next_due() for batch in batches if batch.open.has_waiting]
+    due = [batch.open.view.next_due() for batch in batches if batch.open.suspended]
     deadlines = [run.deadline() for run in _limited(batches)]
     left = [deadline - time.monotonic() for deadline in deadlines if deadline is not None]
     return left + [seconds for seconds in due if seconds is not None]

@@ -103,7 +103,7 @@ class Dispatcher:
             return
         depth = batches[0].depth
         now = time.monotonic()
-        for worker in self._workforce:
+        for worker in self._workforce.employed:
             runs = worker.runs
             if not runs or worker.stale:
                 continue
@@ -146,7 +146,7 @@ class Dispatcher:
 
     def _send_in_time(self, worker: Worker) -> None:
         """Send its runs before it has done those that it got; else they go with the next answer, in one system call."""
-        if len(worker.runs) - worker.permits <= FEW and worker.outgoing:
+        if worker.outgoing and len(worker.runs) - worker.permits <= FEW:
             self._workforce.wants_to_send(worker)
 
     def _recall(self, batch: PoolBatch) -> bool:

@@ -139,7 +139,8 @@ class Pool:
 
     def turn(self) -> None:
         """Read, commit, answer, settle, dispatch; waits where there is nothing to do."""
-        self._watch.look(self._patience(), AWAKE if self._expects_news else 0.0)
+        patience = self._patience()
+        self._watch.look(patience, AWAKE if patience != 0 and self._expects_news else 0.0)
         self._answers.linger()
         self._take_inbox()
         self._take_due()
@@ -153,7 +154,7 @@ class Pool:
     @property
     def _expects_news(self) -> bool:
         """Whether a worker is about to say something, by what the last few branches have taken."""
-        return min(map(_MEAN_SECONDS, self._batches), default=math.inf) < SOON * self.link.size
+        return min(map(_MEAN_SECONDS, self._batches), default=math.inf) < SOON * self._workforce.link.size
 
     def _patience(self) -> float | None:
         if self._again or self._dispatcher.again or self._inbox:
@@ -198,7 +199,7 @@ class Pool:
 
     def _wake_suspended(self, batches: list[PoolBatch]) -> None:
         for batch in batches:
-            if batch.open.has_waiting:
+            if batch.open.suspended:
                 batch.attempt(batch.open.wake_due)
 
     def _settle(self) -> None:
@@ -306,11 +307,11 @@ class Pool:
         """See `Listener.on_message`."""
         if kind in OF_WORKERS:
             take_of_worker(worker, kind, body)
+            if kind is _SKIPPED:
+                self._let_rest(worker)
             return
-        if kind is _SKIPPED:
-            self._take_skipped(worker)
-            return
-        run = worker.runs[0] if worker.runs else None
+        runs = worker.runs
+        run = runs[0] if runs else None
         if run is None or run.number != body[0]:
             raise WireError(f"{kind.name} of run {body[0]}, which is not what it runs")
         if kind is _UPDATES:
@@ -354,12 +355,6 @@ class Pool:
             self._ended(run, outcome)
             if pauses(run.pause_after, outcome):
                 self._post(run.worker, Kind.GO, run.number)
-
-    def _take_skipped(self, worker: Worker) -> None:
-        if not worker.stale:
-            raise WireError("it skipped a branch that was not taken back")
-        worker.stale -= 1
-        self._let_rest(worker)
 
     def _let_rest(self, worker: Worker) -> None:
         """A worker with nothing left to run or to skip is idle."""

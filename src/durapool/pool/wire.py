@@ -321,12 +321,17 @@ def unpack_payload(payload: Any) -> Any:
     return BlobRef(*payload) if isinstance(payload, list) else payload
 
 
+_RESULTS = frozenset({(str, _NONE), (bytes, _NONE), (str, str), (bytes, str)})  # almost all that come
+
+
 def unpack_result(payload: Any, summary: Any) -> tuple[Payload, str | None]:
     """What a branch returned, and what is recorded instead where that is too large.
 
     Raises:
         WireError: they are of other types.
     """
+    if (type(payload), type(summary)) in _RESULTS:
+        return payload, summary
     if isinstance(payload, list):
         payload = unpack_ref(payload)
     if not isinstance(payload, (str, bytes, BlobRef)) or not isinstance(summary, _TEXT):

@@ -67,10 +67,12 @@ class Workforce:
         self._initializer = initializer
         self._numbers = itertools.count(1)
         self._employed: dict[int, Worker] = {}
+        self.employed = self._employed.values()  # for a loop that hires and dismisses nobody; others iterate over self
         self._idle: list[Worker] = []  # the last used is used first: its caches are warm
         self._dismissed: set[int] = set()  # told to end; their exits concern nobody
         self._exits: dict[int, WorkerExit] = {}
         self._unsent: set[Worker] = set()
+        self.wants_to_send = self._unsent.add  # something was queued for this worker
         self._proven = False  # whether a worker of this supervisor has ever said anything
         self._futile = 0  # supervisors in a row that ended without
         self.link = self._open_link()  # who starts the workers
@@ -302,10 +304,6 @@ class Workforce:
         self._dismissed.clear()
 
     # speaking
-
-    def wants_to_send(self, worker: Worker) -> None:
-        """Something was queued for this worker."""
-        self._unsent.add(worker)
 
     def send(self) -> None:
         """Send what is queued; what a socket does not take yet goes when it is writable."""
