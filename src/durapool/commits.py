@@ -35,12 +35,12 @@ class CommitLog:
     def __init__(self, store: Store, execution_id: str, mode: Mode, lock: threading.Lock) -> None:
         self._store = store
         self._execution_id = execution_id
-        self._mode = mode
+        self._has_window = mode == "async"  # else whoever flushes waits, however little is pending
         self._lock = lock
         self._flush_age = getattr(store, "flush_age", FLUSH_AGE)  # a store with costly writes may have its own
         self._commit_lock = threading.Lock()  # one write at a time; taken before `lock`
         self._pending: list[Record] = []
-        self._pending_bytes = 0  # of their payloads
+        self._pending_bytes = 0  # of their payloads; counted where there is a window to fill
         self._pending_since = 0.0  # monotonic
         self._drained = 0  # seq of the last record that left _pending
         self._committed = 0  # seq of the last record that the store has
@@ -66,10 +66,10 @@ class CommitLog:
             self._pending_since = time.monotonic()
         record = _new(Record, (seq, at, update))  # twice as fast as a call, which goes through a function
         pending.append(record)  # the one step that Ctrl-C cannot split: a record is numbered and staged, or neither
-        if payload := update[7]:
-            self._pending_bytes += len(payload)
-        if (error := update[8]) is not None:
-            self._pending_bytes += len(error.pickled or "")
+        if self._has_window:
+            self._pending_bytes += len(update[7] or "")
+            if (error := update[8]) is not None:
+                self._pending_bytes += len(error.pickled or "")
         return record
 
     @property
@@ -87,7 +87,7 @@ class CommitLog:
 
     def flush(self) -> None:
         """Wait until all that was staged is committed; in mode async only when the window is full."""
-        if self._mode == "sync" or self._is_full:
+        if not self._has_window or self._is_full:
             self.barrier()
         else:
             self.check()

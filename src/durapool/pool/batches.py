@@ -205,29 +205,6 @@ class Levels:
         self._deepest = max(self._deepest, depth)
 
 
-def timed(batches: Sequence[PoolBatch]) -> list[PoolBatch]:
-    """Those in which something may fall due: they have suspended branches, or a time limit."""
-    return [batch for batch in batches if batch.open.suspended or batch.limits.timeout is not None]
-
-
-def waits(batches: Sequence[PoolBatch]) -> list[float]:
-    """Seconds until something of these is due: what suspended branches wait for, and the times of running ones."""
-    due = [batch.open.view.next_due() for batch in batches if batch.open.suspended]
-    deadlines = [run.deadline() for run in _limited(batches)]
-    left = [deadline - time.monotonic() for deadline in deadlines if deadline is not None]
-    return left + [seconds for seconds in due if seconds is not None]
-
-
-def overdue(batches: Sequence[PoolBatch]) -> list[ActiveRun]:
-    """The runs whose time is over."""
-    now = time.monotonic()
-    return [run for run in _limited(batches) if (deadline := run.deadline()) is not None and deadline <= now]
-
-
-def _limited(batches: Sequence[PoolBatch]) -> list[ActiveRun]:
-    return [run for batch in batches if batch.limits.timeout is not None for run in batch.runs.values()]
-
-
 def nested_batch(run: ActiveRun, number: int, open_batch: OpenBatch, cargo: Cargo, limits: Limits) -> PoolBatch:
     """A batch that the worker of `run` has started, under the number that it gave."""
     outer = run.batch

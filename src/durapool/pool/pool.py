@@ -17,9 +17,7 @@ A worker holds one of the pool's `size` places while it runs a branch, and lends
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from operator import attrgetter
 from typing import Any
 
 from durapool.errors import error_of
@@ -29,13 +27,14 @@ from durapool.executors.base import BranchOutcome, Failed
 from durapool.executors.open_batch import OpenBatch
 from durapool.pausing import pauses
 from durapool.pool.answers import Answers, commit_ends
-from durapool.pool.batches import ActiveRun, Levels, PoolBatch, nested_batch, overdue, pack_outcome, timed, waits
+from durapool.pool.batches import ActiveRun, Levels, PoolBatch, nested_batch, pack_outcome
 from durapool.pool.cargo import unpack_plan
 from durapool.pool.dispatch import Dispatcher
 from durapool.pool.losses import GRACE, HeldLosses, lost_error, timeout_error
 from durapool.pool.messages import ENDS, OF_WORKERS, outcome_of, stage_updates, take_of_worker
 from durapool.pool.places import connector, initializer_of
 from durapool.pool.supervisor import Link
+from durapool.pool.timing import overdue, shortest, timed, waits, wake_suspended
 from durapool.pool.transfer import give_file, shipped
 from durapool.pool.watch import Watch
 from durapool.pool.wire import Kind, WireError, unpack_usage
@@ -43,7 +42,6 @@ from durapool.pool.workers import Worker
 from durapool.pool.workforce import AWAKE, Loss, Workforce
 
 SOON = 0.0001  # seconds to the next news: to stay awake for longer takes a CPU from those who are at work (measured)
-_MEAN_SECONDS = attrgetter("mean_seconds")
 _UPDATES, _SKIPPED = Kind.UPDATES, Kind.SKIPPED  # to look a member up in its class takes time, for each message
 
 
@@ -154,7 +152,7 @@ class Pool:
     @property
     def _expects_news(self) -> bool:
         """Whether a worker is about to say something, by what the last few branches have taken."""
-        return min(map(_MEAN_SECONDS, self._batches), default=math.inf) < SOON * self._workforce.link.size
+        return shortest(self._batches) < SOON * self._workforce.link.size
 
     def _patience(self) -> float | None:
         if self._again or self._dispatcher.again or self._inbox:
@@ -170,7 +168,7 @@ class Pool:
     def _take_due(self) -> None:
         """What time brings: suspended branches go on, those over their executor's timeout end, held losses count."""
         if batches := timed(self._batches):
-            self._wake_suspended(batches)
+            wake_suspended(batches)
             self._stop_overdue(batches)
         for run, loss in self._held.take_due():
             self._lose(run, loss)
@@ -196,11 +194,6 @@ class Pool:
             self._workforce.trim(self.link.size * self._levels.count)
         self._levels.note(batch.depth)
         self._again = True
-
-    def _wake_suspended(self, batches: list[PoolBatch]) -> None:
-        for batch in batches:
-            if batch.open.suspended:
-                batch.attempt(batch.open.wake_due)
 
     def _settle(self) -> None:
         """Finish the batches that are decided, blocked or crashed, once that is committed."""
@@ -310,8 +303,7 @@ class Pool:
             if kind is _SKIPPED:
                 self._let_rest(worker)
             return
-        runs = worker.runs
-        run = runs[0] if runs else None
+        run = worker.runs[0] if worker.runs else None
         if run is None or run.number != body[0]:
             raise WireError(f"{kind.name} of run {body[0]}, which is not what it runs")
         if kind is _UPDATES:
