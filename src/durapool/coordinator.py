@@ -177,11 +177,11 @@ class Coordinator:
     @property
     def is_blocked(self) -> bool:
         """Whether the undecided batch waits for suspended branches alone: nothing runs and nothing may start."""
-        return self.decision is None and not self._running and self._candidate() is None
+        return self.decision is None and self.is_over
 
     @property
     def is_over(self) -> bool:
-        """Whether the batch has come to something: it is decided, or `is_blocked`."""
+        """Whether the batch has come to something: it is decided, or it is blocked."""
         return self.decision is not None or (not self._running and self._candidate() is None)
 
     @property
