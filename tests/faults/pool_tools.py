@@ -22,7 +22,7 @@ def the_pool():
 
 
 def supervisor() -> psutil.Process:
-    return psutil.Process(the_pool().pool._workforce._link._process.pid)
+    return psutil.Process(the_pool().pool._workforce.link._process.pid)
 
 
 def run_batch(branches, executor="process:2", completion=ALL):

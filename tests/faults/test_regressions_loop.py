@@ -191,7 +191,7 @@ def test_an_idle_worker_that_has_died_loses_no_branch():
     assert run_batch([lambda ctx: 1], "process:1") == [1]
     pool = the_pool().pool
     [worker] = pool._workforce
-    pid = pool._workforce._link.pids[worker.number]
+    pid = pool._workforce.link.pids[worker.number]
     started = []
     start = pool._dispatcher._start
 
@@ -240,7 +240,7 @@ def test_a_worker_that_ends_by_itself_right_after_its_last_branch_is_not_waited_
 
     def hear_late(worker):
         if not pool._workforce._exits.get(worker.number):
-            wait_until(lambda: not Path(f"/proc/{pool._workforce._link.pids.get(worker.number, 0)}/exe").exists())
+            wait_until(lambda: not Path(f"/proc/{pool._workforce.link.pids.get(worker.number, 0)}/exe").exists())
             return
         hear(worker)
 
