@@ -162,9 +162,10 @@ def test_without_matplotlib_a_chart_is_refused_before_anything_runs(tmp_path: Pa
     assert done.stdout == ""
 
 
-def test_the_profile_shows_stages_of_parent_and_worker() -> None:
+@pytest.mark.parametrize("program", ["perf.profile_branch", "perf.instructions"])
+def test_stages_of_parent_and_worker_are_shown(program: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "perf.profile_branch", "--branches", "40", "--functions", "3"],
+        [sys.executable, "-m", program, "--branches", "40", "--functions", "3"],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -176,5 +177,5 @@ def test_the_profile_shows_stages_of_parent_and_worker() -> None:
     assert len(tables) == 2
     for table in tables:
         assert "operations: step, context, batch" in table
-        assert "system calls" in table
+        assert "frames and messages" in table
         assert "in all" in table
