@@ -155,6 +155,7 @@ class DurableContext:
             ['first', 'second']
         """
         from durapool.operations.batch import plan_parallel, run_batch  # here: few branches have batches of their own
+
         config = config or ParallelConfig()
         call = self._call(OperationType.CONTEXT, OperationSubType.PARALLEL, name)
         return run_batch(call, plan_parallel(call, functions, config), config)
@@ -185,6 +186,7 @@ class DurableContext:
             ['A', 'B']
         """
         from durapool.operations.batch import plan_map, run_batch  # as in `parallel`
+
         config = config or MapConfig()
         call = self._call(OperationType.CONTEXT, OperationSubType.MAP, default_name(name, func))
         return run_batch(call, plan_map(call, inputs, func, config), config)
