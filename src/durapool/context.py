@@ -209,8 +209,7 @@ class DurableContext:
             ['first', 'second']
         """
         config = checked_config(config, ChildConfig, "a child context")
-        # a sub-type of the user's own is text that the record keeps as it is
-        sub_type: Any = config.sub_type or OperationSubType.RUN_IN_CHILD_CONTEXT
+        sub_type: Any = config.sub_type or OperationSubType.RUN_IN_CHILD_CONTEXT  # one of the user's own stays text
         call = self._call(OperationType.CONTEXT, sub_type, default_name(name, func))
         check_function(func, f"the function of {call.what}", 1, "ctx")
         return run_child(call, func, config, self._child(call, virtual=config.is_virtual))
@@ -374,8 +373,7 @@ class DurableContext:
         if name is not None and type(name) is not str:
             check_name(name, f"a {sub_type}")
         with self._lock:
-            self._position += 1
-            position = self._position
+            self._position = position = self._position + 1
         return self.call_of(child_id(self._id_root, position), kind, sub_type, name)
 
     def call_of(self, operation_id: str, kind: OperationType, sub_type: OperationSubType, name: str | None) -> Call:
