@@ -32,7 +32,10 @@ STAGES: tuple[tuple[str, str], ...] = (
     ("journal and group commit", r".*/durapool/(journal|commits|leases|records|clock|timers|history)\.py"),
     ("store (Python)", r".*/durapool/stores/"),
     ("streaming updates", r".*/durapool/worker/journal\.py"),
-    ("worker: surroundings, logs, seeds", r".*/durapool/worker/(surroundings|logs|seeding|supervisor)\.py"),
+    (
+        "worker: surroundings, logs, seeds",
+        r".*/durapool/worker/(surroundings|logs|log_records|imports|seeding|supervisor)\.py",
+    ),
     ("worker: orders", r".*/durapool/worker/"),
     ("serdes and results", r".*/durapool/(serdes|envelope|results)\.py"),
     ("operations: step, context, batch", r".*/durapool/"),
