@@ -157,10 +157,11 @@ class Supervisor:
         """What many branches do without: the first worker does not wait for it, and the next ones find it imported."""
         if self._import_at is not None and time.monotonic() >= self._import_at:
             names, self._later, self._import_at = self._later, (), None
-            gc.disable()
-            preload(names)
-            gc.freeze()
-            gc.enable()
+            from durapool import collector  # only here, where nobody waits for it
+
+            with collector.switched_off():  # a forked supervisor has it as the program has: switched off, perhaps
+                preload(names)
+                gc.freeze()
 
     def _patience(self) -> float | None:
         waits = [end - time.monotonic() for end in self._grace_ends.values()]
