@@ -25,7 +25,7 @@ import durapool
 from durapool import durable_execution
 from durapool.exceptions import StoreError
 from durapool.executors import ProcessExecutor
-from durapool.stores import MemoryStore, SQLiteStore
+from durapool.stores import MemoryStore, SQLiteStore, tail
 
 
 # at least ITEMS * STEPS / workers writes, because each worker waits for the commit of its step
@@ -87,7 +87,7 @@ def test_a_locked_database_stops_the_run_and_the_next_one_goes_on(tmp_path):
             while not (tmp_path / "held").exists():
                 os.sched_yield()
 
-    store = SQLiteStore(path, busy_timeout=0.05)
+    store = SQLiteStore(path, synchronous="FULL", busy_timeout=0.05)
     with pytest.raises(StoreError, match="Another program keeps the file locked: close it"):
         durapool.run(handler_for(ledger, disturb=disturb), id="x", store=store)
     assert_gone(map(int, ledger.counts("hangs")))
@@ -95,6 +95,35 @@ def test_a_locked_database_stops_the_run_and_the_next_one_goes_on(tmp_path):
 
     store = SQLiteStore(path)
     check_rerun(ledger, store, recorded_steps(store))
+    store.close()
+
+
+class LockedMeanwhile:
+    """A store whose database another program keeps locked, from one write to another."""
+
+    def __init__(self, store: SQLiteStore, first: int, last: int) -> None:
+        self._store, self._first, self._last, self._writes = store, first, last, 0
+        self._browser = sqlite3.connect(store.label, isolation_level=None)
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    def write(self, execution_id, records) -> None:
+        self._writes += 1
+        if self._writes == self._first:
+            self._browser.execute("BEGIN IMMEDIATE")
+        self._store.write(execution_id, records)
+        if self._writes == self._last:
+            self._browser.close()
+
+
+def test_a_database_that_is_locked_for_a_while_does_not_disturb_a_run(tmp_path, monkeypatch):
+    """What is recorded meanwhile goes to the execution's tail."""
+    monkeypatch.setattr(tail, "OLDEST", 1000.0)
+    ledger, store = Ledger(tmp_path / "ledger"), SQLiteStore(tmp_path / "journal.db", busy_timeout=0.05)
+    locked = LockedMeanwhile(store, 3, 10)
+    assert durapool.run(handler_for(ledger), id="x", store=locked) == RESULT
+    assert not os.listdir(f"{store.label}-tails")
     store.close()
 
 
@@ -126,8 +155,8 @@ class PowerCut:
         self._writes += 1
         if self._writes == self._at:
             # by another process: to close a descriptor of the file here would drop SQLite's locks
-            names = [self._store.label, f"{self._store.label}-wal"]
-            subprocess.run(["cp", *names, str(self._copy)], check=True)
+            names = [self._store.label, f"{self._store.label}-wal", f"{self._store.label}-tails"]
+            subprocess.run(["cp", "-r", *filter(os.path.exists, names), str(self._copy)], check=True)
 
 
 @pytest.mark.parametrize("round_number", range(8))
@@ -139,11 +168,11 @@ def test_a_torn_file_opens_and_the_resumed_run_ends_right(round_number, tmp_path
     cut = PowerCut(whole, chance.randint(2, 12), copy)
     assert durapool.run(handler_for(ledger), id="x", store=cut) == RESULT
     whole.close()
-    log = copy / "journal.db-wal"
-    data = log.read_bytes()
-    place = chance.randint(1, len(data))
-    noise = b"" if round_number % 2 else chance.randbytes(len(data) - place)
-    log.write_bytes(data[:place] + noise)
+    for torn in [copy / "journal.db-wal", *copy.glob("journal.db-tails/*")]:
+        data = torn.read_bytes()
+        place = chance.randint(1, len(data))
+        noise = b"" if round_number % 2 else chance.randbytes(len(data) - place)
+        torn.write_bytes(data[:place] + noise)
 
     store = SQLiteStore(copy / "journal.db")
     kept = recorded_steps(store)

@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from durapool.records import Record
 from durapool.stores import MemoryStore, SQLiteStore, Store
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+class RunningStore(SQLiteStore):
+    """As a run uses it: whoever writes to an execution holds its lock, until it is deleted or locked by the test."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._runs: dict[str, ExitStack] = {}
+
+    def write(self, execution_id: str, records: Sequence[Record]) -> None:
+        if execution_id not in self._runs:
+            self._runs[execution_id] = ExitStack()
+            self._runs[execution_id].enter_context(super().lock(execution_id))
+        super().write(execution_id, records)
+
+    def _end_run(self, execution_id: str) -> None:
+        if execution_id in self._runs:
+            self._runs.pop(execution_id).close()
+
+    def lock(self, execution_id: str):  # type: ignore[no-untyped-def]
+        self._end_run(execution_id)
+        return super().lock(execution_id)
+
+    def close(self) -> None:
+        for execution_id in list(self._runs):
+            self._end_run(execution_id)
+        super().close()
+
+
+@pytest.fixture(params=["sqlite", "running", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    opened: Store = MemoryStore() if request.param == "memory" else SQLiteStore(tmp_path / "journal.db")
+    makers = {"sqlite": SQLiteStore, "running": RunningStore, "memory": lambda _: MemoryStore()}
+    opened: Store = makers[request.param](tmp_path / "journal.db")
     yield opened
     opened.close()
 

@@ -15,7 +15,6 @@ import contextlib
 import errno
 import os
 import shutil
-import stat
 import threading
 import uuid
 from collections import deque
@@ -27,6 +26,7 @@ from durapool.exceptions import ExecutionAlreadyRunningError, SerDesError, Store
 from durapool.records import BlobRef
 from durapool.segments import Descriptor, write_parts
 from durapool.stores.locks import file_stem, stem_lock
+from durapool.stores.private import make_private
 
 _PART = ".part"
 _RECENT = 2  # of the blobs of a thread: what it has just recorded it often returns
@@ -112,8 +112,8 @@ class FileBlobs:
         """See `BlobStore.create`."""
         name = uuid.uuid4().hex
         try:
-            _make_private(self._folder.parent)
-            _make_private(self._folder)
+            make_private(self._folder.parent, "the large results")
+            make_private(self._folder, "the large results")
             return self._unnamed(name) or self._named(name)
         except OSError as error:
             raise no_room(f"the folder {self._folder}", size, error) from error
@@ -196,18 +196,6 @@ def _remove(folder: Path) -> None:
         return
     except OSError as error:
         raise _stuck(folder, error) from error
-
-
-def _make_private(folder: Path) -> None:
-    """Make the folder; refuse one that another user may fill: pickles from it could run code as this one."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-    found = os.lstat(folder)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise StoreError(
-            f"{folder} should be a folder of this user alone, for the large results of the store, but it is not: "
-            "move it away, or name another store."
-        )
 
 
 def _sync(folder: Path) -> None:

@@ -12,13 +12,17 @@ import sqlite3
 import stat
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 from durapool.exceptions import StoreError, StoreVersionError
 from durapool.stores.rows import COLUMNS
 
 APPLICATION_ID = 0x64757261  # "dura"
-FORMAT = 2
+FORMAT = 3
+"""Of the tables, which format 2 has as well, and of the tails beside them, of which an older durapool knows nothing."""
+
+_SAME_TABLES = 2
 
 _CHECKPOINT_PAGES = {"NORMAL": 4000, "FULL": 500}
 """After how many pages the log begins anew; SQLite's own default is 1,000. A checkpoint syncs, which NORMAL does at no
@@ -165,7 +169,7 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} is a database of another program, not a store of durapool. It was not changed: {_OTHER_STORE}."
         )
     version = _pragma(connection, "user_version")
-    if version != FORMAT:
+    if version not in (_SAME_TABLES, FORMAT):
         raise StoreVersionError(
             f"The store {path} has format {version}; this durapool knows format {FORMAT}. It was not changed: "
             f"install the durapool that wrote it, or {_OTHER_STORE}."
@@ -180,6 +184,9 @@ def _set_up(connection: sqlite3.Connection, path: Path, synchronous: str) -> Non
     connection.execute("PRAGMA trusted_schema = OFF")
     if not _pragma(connection, "application_id"):
         _create_tables(connection, path)
+    elif _pragma(connection, "user_version") == _SAME_TABLES:
+        with suppress(sqlite3.OperationalError):  # one that nobody may write to is read as it is
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
     network = network_file_system(path.parent)
     if network is None:
         _use_wal(connection)

@@ -143,6 +143,37 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"values of type {type(value).__name__} cannot be recorded")
 
 
+def joined(rows: Iterable[Row]) -> list[Row]:
+    """Fewer rows with the same records, none with more than `GROUP_RECORDS` or, where it is joined, `GROUP_BYTES`."""
+    result: list[Row] = []
+    group: list[bytes] = []
+    count = size = last = 0
+    for place, data in rows:
+        records, start = _head(data)
+        if group and (count + records > GROUP_RECORDS or size + len(data) > GROUP_BYTES):
+            result.append((last, _join(group, count)))
+            group, count, size = [], 0, 0
+        group.append(data[start:])
+        count, size, last = count + records, size + len(data), place
+    return [*result, (last, _join(group, count))] if group else result
+
+
+def _head(data: bytes) -> tuple[int, int]:
+    """How many elements the array has, at most `GROUP_RECORDS`, and where the first one begins."""
+    if data[0] == _ARRAY_16:
+        return int.from_bytes(data[1:3]), 3
+    return data[0] & 0x0F, 1
+
+
+_ARRAY_16 = 0xDC
+"""How msgpack's specification begins an array of 16 to 65,535 elements: their number follows in two bytes. A shorter
+one begins with a byte that has it in its lower half."""
+
+
+def _join(elements: list[bytes], count: int) -> bytes:
+    return cast(bytes, msgpack.Packer().pack_array_header(count)) + b"".join(elements)
+
+
 def decode(rows: Iterable[Row]) -> Iterator[Record]:
     """Records from rows, about a microsecond each.
 
@@ -228,19 +259,23 @@ def check_place(execution_id: str, last_seq: int | None, records: Sequence[Recor
         StoreError: they collide with records that are there, or leave a gap.
     """
     first, last = records[0].seq, records[-1].seq
-    if first == (last_seq or 0) + 1 and last - first == len(records) - 1:
-        return
+    if first != (last_seq or 0) + 1 or last - first != len(records) - 1:
+        raise misplaced(execution_id, last_seq, first, last)
+
+
+def misplaced(execution_id: str, last_seq: int | None, first: int, last: int) -> StoreError:
+    """The error for records `first` to `last`, which do not follow on `last_seq`: see `check_place`."""
     if last_seq is None and first != 1:
-        raise StoreError(
+        return StoreError(
             f"Execution {execution_id!r} was deleted from the store while it ran: nothing more of it is recorded. "
             "Run it again from the start, or under another id."
         )
     if last_seq is not None and first <= last_seq:
-        raise StoreError(
+        return StoreError(
             f"Another process wrote to this execution ({execution_id!r}): record {first} is there already. "
             "Nothing was overwritten. Run it again: it goes on from what is recorded."
         )
-    raise StoreError(
+    return StoreError(
         f"The records {first} to {last} of execution {execution_id!r} do not follow on record {last_seq or 0}: "
         "nothing was written. This is a bug of durapool, please report it."
     )

@@ -3,9 +3,10 @@
     journal.db          executions, records, signals (mode 0600, as its -wal and -shm)
     journal.db-locks/   one lock file per running execution (mode 0700)
     journal.db-blobs/   large payloads, see blobs.py (mode 0700)
+    journal.db-tails/   the newest records of running executions, see tails.py (mode 0700)
 
-One connection, guarded by a lock; each write is one transaction. Processes may share the file: each execution has one
-writer (its lock), signals may come from anywhere.
+One connection, guarded by a lock; each write is one transaction, or an entry in the execution's tail. Processes may
+share the file: each execution has one writer (its lock), signals may come from anywhere.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from durapool.stores.blobs import FileBlobs, sweep_deleted
 from durapool.stores.locks import file_lock
 from durapool.stores.medium import database_failure, open_database
 from durapool.stores.memory import unknown
+from durapool.stores.places import INSERT, LAST_PLACE, Owner, find_execution, insert_execution
 from durapool.stores.rows import (
     MAX_RECORDS,
     Row,
@@ -34,18 +36,17 @@ from durapool.stores.rows import (
     decode,
     encode,
     event_of,
-    handler_of,
     pack_signal,
     status_changes,
     text_value,
     unpack_signal,
     value_text,
 )
+from durapool.stores.tail import Content, tail_failure
+from durapool.stores.tails import Tails
 
-_INSERT = "INSERT INTO records VALUES (?, ?)"
-_LAST_PLACE = f"(SELECT max(place) FROM records WHERE place < (executions.key + 1) * {MAX_RECORDS})"
 _SUMMARIES = (
-    f"SELECT executions.*, {_LAST_PLACE}, records.* FROM executions "
+    f"SELECT executions.*, {LAST_PLACE}, records.* FROM executions "
     f"JOIN records ON records.place = executions.key * {MAX_RECORDS} + 1"
 )
 _End = tuple[str, int, int, int]
@@ -54,6 +55,7 @@ _End = tuple[str, int, int, int]
 SQLite gives another version once another connection has changed the file, and keeps it over changes of this one.
 """
 
+_NORMAL = 1  # of PRAGMA synchronous
 _PAGE = 1000
 """Records read at once, more than one row holds: no read transaction stays open while the caller works on them."""
 
@@ -97,6 +99,8 @@ class SQLiteStore:
         self._synced = synchronous == "FULL"
         self._connection: sqlite3.Connection | None = open_database(self.path, synchronous, busy_timeout)
         self._end: _End | None = None  # of the execution written last; changed inside of a transaction alone
+        appends = self._query("PRAGMA synchronous") == [(_NORMAL,)]  # FULL syncs; on a network file system it does too
+        self._tails = Tails(self.path.with_name(f"{self.path.name}-tails"), written=appends)
         _open_stores.add(self)
         if self._blob_folder.is_dir():
             ids = [value_text(name) for (name,) in self._query("SELECT id FROM executions")]
@@ -111,7 +115,39 @@ class SQLiteStore:
         """Hold the execution for this run."""
         with self._guard:
             self._opened()
-        return file_lock(self._lock_folder, execution_id)
+        return self._hold(execution_id)
+
+    @contextmanager
+    def _hold(self, execution_id: str) -> Iterator[None]:
+        with file_lock(self._lock_folder, execution_id):
+            with self._guard:
+                self._tails.hold(execution_id)
+            try:
+                self._move_tail(execution_id)  # that a killed run has left
+                yield
+            finally:
+                with suppress(StoreError):  # where the run has failed already; the next one finds what stays there
+                    self._let_go(execution_id)
+
+    def _let_go(self, execution_id: str) -> None:
+        try:
+            self._move_tail(execution_id)
+        finally:
+            self._tails.release(execution_id)
+
+    def _move_tail(self, execution_id: str) -> None:
+        """Let all that is in the tail be in the database, and remove it."""
+        if not self._tails.holds(execution_id):
+            return
+        if self._tails.may_hold(execution_id) and self._tails.read(execution_id) is not None:
+            with self._transaction() as connection:
+                self._move(connection, execution_id)
+        with self._guard:
+            self._tails.remove(execution_id)
+
+    def _move(self, connection: sqlite3.Connection, execution_id: str) -> None:
+        if self._tails.move(connection, execution_id):
+            self._end = None  # there are more records now
 
     @property
     def _lock_folder(self) -> Path:
@@ -127,16 +163,20 @@ class SQLiteStore:
 
     def find(self, execution_id: str) -> ExecutionSummary | None:
         """The summary of one execution, or None if it is unknown."""
+        tail = self._tails.read(execution_id)
         found = self._query(f"{_SUMMARIES} WHERE executions.id = ?", text_value(execution_id))
-        return self._summary(found[0]) if found else None
+        return self._summary(found[0], tail) if found else None
 
     def executions(self) -> list[ExecutionSummary]:
         """All, newest first."""
-        return [self._summary(row) for row in self._query(f"{_SUMMARIES} ORDER BY started_at DESC, key DESC")]
+        rows = self._query(f"{_SUMMARIES} ORDER BY started_at DESC, key DESC")
+        have_tails = self._tails.exist()
+        return [self._summary(row, self._tails.read(value_text(row[1])) if have_tails else None) for row in rows]
 
-    def _summary(self, row: tuple[Any, ...]) -> ExecutionSummary:
+    def _summary(self, row: tuple[Any, ...], tail: Content | None) -> ExecutionSummary:
         key, execution_id, handler, status, started_at, ended_at, last_place, place, data = row
         try:
+            last = last_place - key * MAX_RECORDS
             return ExecutionSummary(
                 id=value_text(execution_id),
                 handler=value_text(handler),
@@ -144,26 +184,32 @@ class SQLiteStore:
                 started_at=started_at,
                 ended_at=ended_at,
                 event=event_of((place, data)),
-                records=last_place - key * MAX_RECORDS,
+                records=tail.last_behind(last, Owner(key, started_at)) if tail else last,
             )
         except (KeyError, ValueError, TypeError) as error:
             raise self._damaged(execution_id, error) from error
 
     def read(self, execution_id: str) -> Iterator[Record]:
         """All records in order of seq."""
-        found = self._query("SELECT key FROM executions WHERE id = ?", text_value(execution_id))
-        return self._records(execution_id, found[0][0] * MAX_RECORDS) if found else iter(())
+        tail = self._tails.read(execution_id)  # first: what leaves it meanwhile is found in the database
+        found = self._query("SELECT key, started_at FROM executions WHERE id = ?", text_value(execution_id))
+        return self._records(execution_id, Owner(*found[0]), tail) if found else iter(())
 
-    def _records(self, execution_id: str, base: int) -> Iterator[Record]:
+    def _records(self, execution_id: str, owner: Owner, tail: Content | None) -> Iterator[Record]:
+        base = owner.key * MAX_RECORDS
         page = "SELECT * FROM records WHERE place > ? AND place < ? ORDER BY place"
         place, end = base, base + MAX_RECORDS
         while rows := self._query(page, place, min(place + _PAGE, end)):
-            try:
-                records = list(decode(rows))
-            except (KeyError, ValueError, TypeError) as error:
-                raise self._damaged(execution_id, error) from error
-            yield from records
+            yield from self._decoded(execution_id, rows)
             place = rows[-1][0]
+        if tail is not None:
+            yield from self._decoded(execution_id, tail.following(place - base, owner))
+
+    def _decoded(self, execution_id: str, rows: Sequence[Row]) -> list[Record]:
+        try:
+            return list(decode(rows))
+        except (KeyError, ValueError, TypeError) as error:
+            raise self._damaged(execution_id, error) from error
 
     def _damaged(self, execution_id: str, error: Exception) -> StoreError:
         return StoreError(
@@ -172,7 +218,7 @@ class SQLiteStore:
         )
 
     def write(self, execution_id: str, records: Sequence[Record]) -> None:
-        """Append, all or nothing, in one transaction."""
+        """Append, all or nothing: in one transaction, or to the tail of an execution that this store runs."""
         if not records:
             return
         try:
@@ -181,13 +227,30 @@ class SQLiteStore:
             raise database_failure(self.path, error) from error
         with self._guard:  # what `_transaction` does, without the cost of a context manager: this is the hot path
             connection = self._opened()
+            tail = self._tails.live(execution_id)
             try:
-                connection.execute("BEGIN IMMEDIATE")
-                self._append(connection, execution_id, records, rows)
-                connection.execute("COMMIT")
+                if tail is None or status_changes(records) is not None:
+                    self._write_through(connection, execution_id, records, rows)
+                else:
+                    check_place(execution_id, tail.last, records)
+                    tail.append(rows, records[0][0])
+                    if tail.is_long:
+                        self._write_through(connection, execution_id, (), [])
             except BaseException as error:
-                self._undo(connection, error)
+                self._undo(connection, error, execution_id)
                 raise
+
+    def _write_through(
+        self, connection: sqlite3.Connection, execution_id: str, records: Sequence[Record], rows: list[Row]
+    ) -> None:
+        """In one transaction, behind what is in the tail."""
+        connection.execute("BEGIN IMMEDIATE")
+        if self._tails.may_hold(execution_id):
+            self._move(connection, execution_id)
+        if records:
+            self._append(connection, execution_id, records, rows)
+        connection.execute("COMMIT")
+        self._tails.begin(connection, execution_id)
 
     def _append(
         self, connection: sqlite3.Connection, execution_id: str, records: Sequence[Record], rows: list[Row]
@@ -197,14 +260,16 @@ class SQLiteStore:
         last_seq: int | None
         if (end := self._end) is not None and end[0] == execution_id and end[1] == version:
             key, last_seq = end[2], end[3]
+        elif (found := find_execution(connection, execution_id)) is not None:
+            key, last_seq = found[0].key, found[1]
         else:
-            key, last_seq = _place_of(connection, execution_id)
+            key = last_seq = None
         check_place(execution_id, last_seq, records)
         if key is None:
-            key = _insert_execution(connection, execution_id, records[0])
+            key = insert_execution(connection, execution_id, records[0])
         base = key * MAX_RECORDS
         for last, data in rows:
-            connection.execute(_INSERT, (base + last, data))
+            connection.execute(INSERT, (base + last, data))
         if (change := status_changes(records)) is not None:
             status, ended_at = change
             connection.execute(
@@ -253,6 +318,9 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Close the file. May be called again."""
+        for execution_id in self._tails.held:
+            with suppress(StoreError):  # what stays in the tail is found by the next run
+                self._let_go(execution_id)
         with self._guard:
             connection, self._connection = self._connection, None
             if connection is not None:
@@ -264,6 +332,7 @@ class SQLiteStore:
         Even closing would be harm: SQLite would undo a transaction that the parent is about to commit.
         """
         self._guard = threading.Lock()  # a thread of the parent may have held it
+        self._tails.abandon()
         if self._connection is not None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
             self._connection = None
@@ -275,10 +344,10 @@ class SQLiteStore:
         return self._connection
 
     def _key_of(self, connection: sqlite3.Connection, execution_id: str) -> int:
-        key, _ = _place_of(connection, execution_id)
-        if key is None:
+        found = find_execution(connection, execution_id)
+        if found is None:
             raise unknown(execution_id, self.label)
-        return key
+        return found[0].key
 
     def _query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._guard:
@@ -300,12 +369,16 @@ class SQLiteStore:
                 self._undo(connection, error)
                 raise
 
-    def _undo(self, connection: sqlite3.Connection, error: BaseException) -> None:
-        """After an error inside of a transaction; raises in its place what says more of one of the database."""
+    def _undo(self, connection: sqlite3.Connection, error: BaseException, execution_id: str = "") -> None:
+        """After an error in a transaction, or in the tail of an execution; raises what says more in its place."""
         self._end = None  # not known to be true: an interrupt may come on either side of the commit
         _roll_back(connection)
         if isinstance(error, (sqlite3.Error, OverflowError)):
             raise database_failure(self.path, error) from error
+        if not isinstance(error, StoreError):
+            self._tails.forget(execution_id)
+        if isinstance(error, OSError):
+            raise tail_failure(self.path, error) from error
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
@@ -314,28 +387,6 @@ def _roll_back(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
     except sqlite3.Error:
         pass  # the error that led here is the one to report
-
-
-def _place_of(connection: sqlite3.Connection, execution_id: str) -> tuple[int | None, int | None]:
-    """Key and last seq of an execution, or None twice. Others may have deleted it since, and reused the key."""
-    row = connection.execute(
-        f"SELECT key, {_LAST_PLACE} FROM executions WHERE id = ?", (text_value(execution_id),)
-    ).fetchone()
-    return (None, None) if row is None else (row[0], row[1] - row[0] * MAX_RECORDS)
-
-
-def _insert_execution(connection: sqlite3.Connection, execution_id: str, first: Record) -> int:
-    cursor = connection.execute(
-        "INSERT INTO executions(id, handler, status, started_at) VALUES (?, ?, ?, ?)",
-        (
-            text_value(execution_id),
-            text_value(handler_of(first.update)),
-            OperationStatus.STARTED.value,
-            first.at,
-        ),
-    )
-    assert cursor.lastrowid is not None
-    return cursor.lastrowid
 
 
 _open_stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()
