@@ -61,6 +61,7 @@ class Pool:
         self.workers = self._workforce  # for progress to look at, from any thread
         self._inbox: deque[PoolBatch] = deque()
         self._batches: list[PoolBatch] = []  # deepest first, then oldest
+        self._timed: list[PoolBatch] = []  # of these, those in which something may fall due
         self._levels = Levels()
         self._answers = Answers(self._workforce)
         self._ends: deque[tuple[ActiveRun, BranchOutcome]] = deque()  # of this turn, as they came
@@ -155,21 +156,22 @@ class Pool:
         return shortest(self._batches) < SOON * self._workforce.link.size
 
     def _patience(self) -> float | None:
+        self._timed = timed(self._batches)
         if self._again or self._dispatcher.again or self._inbox:
             self._again = self._dispatcher.again = False
             return 0
         due = self._held.waits()
-        if batches := timed(self._batches):
-            due += waits(batches)
+        if self._timed:
+            due += waits(self._timed)
         if self._patient is not None:
             due.append(self._patient)
         return max(0.0, min(due)) if due else None
 
     def _take_due(self) -> None:
         """What time brings: suspended branches go on, those over their executor's timeout end, held losses count."""
-        if batches := timed(self._batches):
-            wake_suspended(batches)
-            self._stop_overdue(batches)
+        if self._timed:
+            wake_suspended(self._timed)
+            self._stop_overdue(self._timed)
         for run, loss in self._held.take_due():
             self._lose(run, loss)
 

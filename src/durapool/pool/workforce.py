@@ -101,11 +101,13 @@ class Workforce:
 
     def free_sites(self) -> list[int]:
         """Where one more worker may run; the one first whose idle worker was used last."""
-        taken = [
-            worker.site
-            for worker in self._employed.values()
-            if (not worker.runs[0].nested if worker.runs else worker.stale)  # else it is idle, or its place is lent
-        ]
+        taken = []
+        for worker in self.employed:
+            runs = worker.runs
+            if not runs[0].nested if runs else worker.stale:  # else it is idle, or its place is lent
+                taken.append(worker.site)
+        if self.link.sends_ahead and len(taken) >= self.link.size:
+            return []  # as almost always, on this machine, which is one site
         free = [site for site, places in self.link.places.items() if taken.count(site) < places]
         if len(free) > 1 and self._idle:
             warm = [worker.site for worker in self._idle]

@@ -19,7 +19,7 @@ from durapool.worker.transfer import Arrivals, receive
 
 RECEIVE = 64 * 1024  # bytes asked of one recv; above 128 KiB malloc maps fresh pages each time, at 12 us a call
 AT_ONCE = int(socket.MSG_DONTWAIT)
-AWAKE = 0.0003  # seconds that a thread looks for an answer before it sleeps
+AWAKE = 0.0001  # seconds that a thread looks for an answer before it sleeps
 
 _RUN, _ACK = Kind.RUN, Kind.ACK  # looked up once: in its class a member of an enum takes as long as a call
 
