@@ -23,7 +23,7 @@ from durapool.pool.wire import Kind
 from durapool.pool.workers import Worker
 
 MOST_FUTILE = 3  # supervisors in a row that end before a worker of theirs has spoken
-AWAKE = 0.0003  # seconds that the loop looks for news before it sleeps, where it is about to come
+AWAKE = 0.0001  # seconds that the loop looks for news before it sleeps, where it is about to come
 FAREWELL = 1.0  # seconds that the exit handlers of a worker have, such as coverage.py's
 
 
