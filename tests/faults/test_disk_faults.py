@@ -32,9 +32,9 @@ PROGRAM = """
 
     ledger, folder = Ledger(Path(os.environ["LEDGER"])), Path(os.environ["FOLDER"])
     disturb = lambda item, step: None
-    def run():
+    def run(store=folder / "journal.db"):
         try:
-            print(json.dumps(durapool.run(handler_for(ledger, disturb=disturb), id="x", store=folder / "journal.db")))
+            print(json.dumps(durapool.run(handler_for(ledger, disturb=disturb), id="x", store=store)))
         except durapool.StoreError as error:
             print(json.dumps(str(error)))
 """
@@ -85,8 +85,8 @@ def test_a_full_disk(tmp_path):
         run()
         assert (folder / "ballast").stat().st_size > 1 << 19  # most of the disk: so it was this that filled it
         for path in folder.iterdir():
-            if path.name.startswith("journal.db") and path.is_file():
-                subprocess.run(["cp", path, {str(after)!r}], check=True)
+            if path.name in ("journal.db", "journal.db-wal", "journal.db-tails"):
+                subprocess.run(["cp", "-r", path, {str(after)!r}], check=True)
     """
     message = run_job(text, folder, ledger, in_namespace(f"mount -t tmpfs -o size=1m tmpfs '{folder}'"))
     assert "Free disk space and run again: what was recorded before is kept" in message
@@ -102,12 +102,11 @@ def test_a_limit_on_file_sizes(tmp_path):
     """Where a disk cannot be filled the limit of ulimit -f does the same; branches hang meanwhile."""
     ledger = Ledger(tmp_path / "ledger")
     text = """
-        store = SQLiteStore(folder / "journal.db")
-        store.close()
+        store = SQLiteStore(folder / "journal.db", synchronous="FULL")  # whose log grows faster than a tail
         size = (folder / "journal.db").stat().st_size
         resource.setrlimit(resource.RLIMIT_FSIZE, (max(size, 40_000), resource.RLIM_INFINITY))
         disturb = hangs_last(ledger)
-        run()
+        run(store)
         assert_gone(map(int, ledger.counts("hangs")))
     """
     message = run_job(text, tmp_path, ledger)
