@@ -3,7 +3,7 @@
     parent --RUN, ACK--> worker     one send(2) for all that a worker gets in one turn of the loop
     parent <--UPDATES--- worker     START and SUCCEED of the step, then the worker waits for the ACK
     parent <--DONE------ worker     the result
-    records                         four a branch: in a list, or as one row by one transaction a turn
+    records                         four a branch: in a list; as an entry of a file, or by a synced transaction, a turn
 
 It has two forked workers, lines of branches sent ahead, msgpack, plain functions by their parts, ids by BLAKE2b and
 the same rows as durapool's store. It checks nothing that a worker says, folds no records into operations, knows no
@@ -16,12 +16,14 @@ import os
 import select
 import socket
 import sqlite3
+import struct
 import time
 from _blake2 import blake2b
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgpack
 
@@ -33,14 +35,16 @@ RECEIVE = 64 * 1024  # bytes
 AWAKE = 0.0003  # seconds that a worker looks for its ACK before it sleeps
 RUN, ACK, UPDATES, DONE = range(4)
 NOBODY = (None,) * 4
+_pack_entry = struct.Struct("=IIQ").pack
 
 
 class Floor:
-    """Two workers, and the records of what they ran. `path` None keeps them in memory."""
+    """Two workers, and the records of what they ran: in memory, in a file that is appended to, or in a database."""
 
-    def __init__(self, path: Path | None = None, synchronous: str = "NORMAL") -> None:
+    def __init__(self, file: Path | None = None, database: Path | None = None) -> None:
         self._records: list[tuple[Any, ...]] = []
-        self._database = None if path is None else _opened(path, synchronous)
+        self._file = None if file is None else open(file, "ab", buffering=0)  # noqa: SIM115  # `close` closes it
+        self._database = None if database is None else _opened(database)
         self._epoll = select.epoll()
         self._workers = {worker.link.fileno(): worker for worker in (_Worker() for _ in range(WORKERS))}
         for descriptor in self._workers:
@@ -79,6 +83,10 @@ class Floor:
         at = time.time()
         numbered = [(seq, at, *row) for seq, row in enumerate(rows, self._seq)]
         self._seq += len(numbered)
+        if self._file is not None:
+            data = msgpack.packb(numbered)
+            self._file.write(_pack_entry(len(data), crc32(data), self._seq) + data)
+            return
         if self._database is None:
             self._records += numbered
             return
@@ -93,14 +101,16 @@ class Floor:
         for worker in self._workers.values():
             os.waitpid(worker.pid, 0)  # only now: the second one has the first one's link too
         self._epoll.close()
+        if self._file is not None:
+            self._file.close()
         if self._database is not None:
             self._database.close()
 
 
-def _opened(path: Path, synchronous: str) -> sqlite3.Connection:
+def _opened(path: Path) -> sqlite3.Connection:
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA journal_mode = WAL")
-    database.execute(f"PRAGMA synchronous = {synchronous}")
+    database.execute("PRAGMA synchronous = FULL")
     database.execute("CREATE TABLE records (seq INTEGER PRIMARY KEY, data BLOB)")
     return database
 
@@ -110,8 +120,8 @@ def opened_floors(folder: Path) -> Iterator[dict[str, Floor]]:
     """By store, as the benchmark calls them."""
     floors = {
         "floor, memory": Floor(),
-        "floor, NORMAL": Floor(folder / "floor-normal.db", "NORMAL"),
-        "floor, FULL": Floor(folder / "floor-full.db", "FULL"),
+        "floor, NORMAL": Floor(file=folder / "floor-normal.log"),
+        "floor, FULL": Floor(database=folder / "floor-full.db"),
     }
     try:
         yield floors
