@@ -94,8 +94,12 @@ def test_gc_names_what_it_asks_about(durapool: Cli) -> None:
 def test_gc_never_touches_what_has_not_ended(durapool: Cli, folder: Path) -> None:
     process = started("run", "jobs.py:slow", "--id", "s")
     eventually((folder / "lingering").exists, process)
+    with closing(sqlite3.connect(Path(".durapool", "journal.db"))) as database, database:
+        ((began,),) = database.execute("SELECT started_at FROM executions").fetchall()
     age_by(100, "s")
     assert json.loads(durapool("gc", "--older-than", "1s", "--yes", "--json").stdout) == []
+    with closing(sqlite3.connect(Path(".durapool", "journal.db"))) as database, database:
+        database.execute("UPDATE executions SET started_at = ?, ended_at = NULL", (began,))  # by which its run knows it
     (folder / "go").touch()
     assert process.communicate(timeout=60)[0] == '"woken"\n'
 

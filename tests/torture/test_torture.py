@@ -42,7 +42,7 @@ def handlers(count: int) -> settings:
 
 @pytest.fixture(autouse=True, scope="module")
 def _nothing_is_left() -> Iterator[None]:
-    """No thread and no process outlives the tests, but for the thread that closes idle pools.
+    """No thread and no process outlives the tests, but for the threads that close idle pools and listen to Ray.
 
     What was there before, such as a browser that other tests use, may start processes of its own meanwhile.
     """
@@ -52,7 +52,7 @@ def _nothing_is_left() -> Iterator[None]:
     registry.close_all()
     deadline = time.monotonic() + PATIENCE
     for thread in threading.enumerate():
-        if thread.name.startswith("durapool") and thread.name != "durapool-idle":
+        if thread.name.startswith("durapool") and thread.name not in ("durapool-idle", "durapool-ray"):
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), f"{thread.name} still runs"
     theirs = {child for process in before if process.is_running() for child in process.children(recursive=True)}

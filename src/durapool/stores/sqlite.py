@@ -124,16 +124,14 @@ class SQLiteStore:
                 self._tails.hold(execution_id)
             try:
                 self._move_tail(execution_id)  # that a killed run has left
-                yield
+                try:
+                    yield
+                finally:
+                    with suppress(StoreError):  # the run has failed already, and the next one finds what stays there
+                        self._move_tail(execution_id)
             finally:
-                with suppress(StoreError):  # where the run has failed already; the next one finds what stays there
-                    self._let_go(execution_id)
-
-    def _let_go(self, execution_id: str) -> None:
-        try:
-            self._move_tail(execution_id)
-        finally:
-            self._tails.release(execution_id)
+                with self._guard:
+                    self._tails.release(execution_id)
 
     def _move_tail(self, execution_id: str) -> None:
         """Let all that is in the tail be in the database, and remove it."""
@@ -320,7 +318,8 @@ class SQLiteStore:
         """Close the file. May be called again."""
         for execution_id in self._tails.held:
             with suppress(StoreError):  # what stays in the tail is found by the next run
-                self._let_go(execution_id)
+                self._move_tail(execution_id)
+            self._tails.release(execution_id)
         with self._guard:
             connection, self._connection = self._connection, None
             if connection is not None:
