@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # as `signal`, without its detour over enums
 import contextlib
-import importlib
 import os
 import resource
 import signal
@@ -112,7 +111,7 @@ class Surroundings:
             path = [*found, *self._own_path]
         if path != sys.path:
             sys.path[:] = path
-            importlib.invalidate_caches()
+            look_anew()
         told = self._environment
         for name in told.keys() - environment.keys():
             os.environ.pop(name, None)
@@ -148,6 +147,19 @@ def _identity() -> tuple[object, ...] | None:
     except OSError:
         return None
     return places, os.getresuid(), os.getresgid(), os.getpgid(0)
+
+
+def look_anew() -> None:
+    """Let imports look into the folders of sys.path again.
+
+    What importlib.invalidate_caches() does for them; from 3.12 on that also imports `importlib.metadata`, `inspect` and
+    `pathlib` behind it, in every worker.
+    """
+    for entry, finder in list(sys.path_importer_cache.items()):
+        if finder is None or not os.path.isabs(entry):
+            sys.path_importer_cache.pop(entry, None)
+        elif hasattr(finder, "invalidate_caches"):
+            finder.invalidate_caches()
 
 
 def set_filters(filters: list[list[Any]]) -> None:
