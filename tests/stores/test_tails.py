@@ -8,6 +8,7 @@ import resource
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -103,7 +104,8 @@ def test_an_old_tail_moves_with_what_is_written_next(
     running: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     running.write("x", [step(2)])
-    monkeypatch.setattr(tail, "OLDEST", 0.0)
+    assert in_database(path) == [1]
+    monkeypatch.setattr("time.monotonic", lambda before=time.monotonic: before() + 2000.0)
     running.write("x", [step(3)])
     assert in_database(path) == [1, 3]
     assert seqs(running) == [1, 2, 3]
@@ -385,6 +387,130 @@ def test_a_database_that_is_locked_when_a_tail_moves_is_a_clear_error(
         assert in_database(path) == [1, 2]
         store.write("x", [end(3, 60.0)])
     assert seqs(store) == [1, 2, 3]
+    store.close()
+
+
+def test_a_database_that_is_locked_when_a_tail_is_due_stops_nobody(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "OLDEST", 0.0)
+    store = SQLiteStore(path, busy_timeout=0.01)
+    browser = sqlite3.connect(path, isolation_level=None)
+    with store.lock("x"):
+        store.write("x", [start()])
+        browser.execute("BEGIN IMMEDIATE")
+        for seq in range(2, 6):
+            store.write("x", [step(seq)])
+        monkeypatch.setattr(tail, "MOST", 4000)
+
+        def go_on() -> None:
+            for seq in range(6, 100):
+                monkeypatch.setattr("time.monotonic", lambda before=time.monotonic: before() + 100.0)
+                store.write("x", [step(seq)])
+
+        with pytest.raises(StoreError, match="Another program keeps the file locked"):
+            go_on()
+        assert 5 < len(seqs(store)) < 50
+        browser.close()
+        store.write("x", [step(len(seqs(store)) + 1)])
+        assert in_database(path)[-1] == len(seqs(store))
+    store.close()
+
+
+def test_a_write_of_several_rows_is_one_transaction(running: SQLiteStore, path: Path) -> None:
+    running.write("x", [step(2)])
+    running.write("x", [step(seq) for seq in range(3, 3 + GROUP_RECORDS * 2)])
+    assert in_database(path)[-1] == 2 + GROUP_RECORDS * 2
+    running.write("x", [step(3 + GROUP_RECORDS * 2, "p" * (GROUP_BYTES + 1))])
+    assert in_database(path)[-1] == 3 + GROUP_RECORDS * 2
+
+
+def test_a_record_that_is_too_big_for_the_database_is_refused(running: SQLiteStore) -> None:
+    running.write("x", [step(2)])
+    connection = running._opened()
+    before = connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, GROUP_BYTES << 1)
+    with pytest.raises(StoreError, match=r"too big.*One value may have 1 GB"):
+        running.write("x", [step(3, "p" * (GROUP_BYTES << 1))])
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)
+    running.write("x", [step(3)])
+    assert seqs(running) == [1, 2, 3]
+
+
+def test_a_tail_whose_file_was_removed_moves_from_memory(running: SQLiteStore, path: Path) -> None:
+    running.write("x", [step(2)])
+    tail_of(path).unlink()
+    running.close()
+    assert in_database(path) == [1, 2]
+
+
+def test_closing_waits_for_a_write_and_loses_none(path: Path) -> None:
+    for _ in range(20):
+        store = SQLiteStore(path)
+        written = []
+
+        def write(store: SQLiteStore = store, written: list[int] = written) -> None:
+            last = store.find("x").records if store.find("x") else 0  # type: ignore[union-attr]  # asked just now
+            while True:
+                last += 1
+                store.write("x", [start() if last == 1 else step(last)])
+                written.append(last)
+
+        with store.lock("x"):
+            failures: list[StoreError] = []
+
+            def until_closed(failures: list[StoreError] = failures) -> None:
+                try:
+                    write()
+                except StoreError as error:
+                    failures.append(error)
+
+            thread = threading.Thread(target=until_closed)
+            thread.start()
+            while len(written) < 5:
+                os.sched_yield()
+            store.close()
+            thread.join()
+        assert "closed" in str(failures[0])
+        again = SQLiteStore(path)
+        assert seqs(again)[-1] == written[-1]
+        again.close()
+
+
+def test_what_is_known_from_an_earlier_lock_counts_for_nothing(running: SQLiteStore, path: Path) -> None:
+    """As when Ctrl-C came between the end of a run and what follows it: another process has run meanwhile."""
+    running.write("x", [step(2)])
+    stale = running._tails
+    file = tail_of(path)
+    file.unlink()  # as the other one's lock did, after it had moved it
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executemany("INSERT INTO records VALUES (?, ?)", [(MAX_RECORDS + 2, encode([step(2)])[0][1])])
+    theirs = tail.Tail(file, tail.Owner(1, 1000.0), 2)
+    theirs.append(encode([step(3)])[0], 3)
+    running.close()
+    assert file.exists()
+    assert not stale.running
+    again = SQLiteStore(path)
+    assert seqs(again) == [1, 2, 3]
+    again._tails._live["x"] = tail.Tail(path.with_name("stale"), tail.Owner(1, 1000.0), 2)
+    again._tails.hold("x")
+    left = again._tails.left("x")
+    assert left is not None
+    assert left.span == (3, 3)
+    theirs.close()
+    again.close()
+
+
+def test_a_disk_without_room_for_a_tail_costs_no_descriptors(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    store = SQLiteStore(path)
+    with store.lock("x"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", refuse)
+            before = len(os.listdir("/dev/fd"))
+            for seq in range(1, 10):
+                store.write("x", [start() if seq == 1 else step(seq)])
+            assert len(os.listdir("/dev/fd")) == before
+        assert in_database(path)[-1] == 9
     store.close()
 
 

@@ -262,6 +262,15 @@ def is_network(kind: str) -> bool:
     return kind.partition(".")[0] in _NETWORK_FILE_SYSTEMS
 
 
+def roll_back(connection: sqlite3.Connection) -> None:
+    """Undo the transaction, if one is open: after some errors SQLite has rolled back by itself."""
+    try:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    except sqlite3.Error:
+        pass  # the error that led here is the one to report
+
+
 def os_failure(path: Path, error: OSError) -> StoreError:
     """What the operating system said of the file, and what to do."""
     return StoreError(

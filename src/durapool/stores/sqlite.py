@@ -22,33 +22,29 @@ from pathlib import Path
 from typing import Any, Literal
 
 from durapool.exceptions import StoreError, ValidationError
-from durapool.records import OperationStatus, Record
+from durapool.records import Record
 from durapool.stores.base import ExecutionSummary, SignalRecord
 from durapool.stores.blobs import FileBlobs, sweep_deleted
 from durapool.stores.locks import file_lock
-from durapool.stores.medium import database_failure, open_database
+from durapool.stores.medium import FORMAT, database_failure, open_database, roll_back
 from durapool.stores.memory import unknown
-from durapool.stores.places import INSERT, LAST_PLACE, Owner, find_execution, insert_execution
+from durapool.stores.places import INSERT, Owner, find_execution, insert_execution
 from durapool.stores.rows import (
     MAX_RECORDS,
     Row,
     check_place,
     decode,
     encode,
-    event_of,
     pack_signal,
     status_changes,
     text_value,
     unpack_signal,
     value_text,
 )
-from durapool.stores.tail import Content, tail_failure
+from durapool.stores.summaries import SUMMARIES, summary_of
+from durapool.stores.tail import LONGEST, Content, Tail, tail_failure
 from durapool.stores.tails import Tails
 
-_SUMMARIES = (
-    f"SELECT executions.*, {LAST_PLACE}, records.* FROM executions "
-    f"JOIN records ON records.place = executions.key * {MAX_RECORDS} + 1"
-)
 _End = tuple[str, int, int, int]
 """An execution's id, the `PRAGMA data_version` of which this is true, its key and last seq.
 
@@ -99,12 +95,15 @@ class SQLiteStore:
         self._synced = synchronous == "FULL"
         self._connection: sqlite3.Connection | None = open_database(self.path, synchronous, busy_timeout)
         self._end: _End | None = None  # of the execution written last; changed inside of a transaction alone
-        appends = self._query("PRAGMA synchronous") == [(_NORMAL,)]  # FULL syncs; on a network file system it does too
-        self._tails = Tails(self.path.with_name(f"{self.path.name}-tails"), written=appends)
+        self._tails = Tails(self.path.with_name(f"{self.path.name}-tails"), written=self._has_tails())
         _open_stores.add(self)
         if self._blob_folder.is_dir():
             ids = [value_text(name) for (name,) in self._query("SELECT id FROM executions")]
             sweep_deleted(self._blob_folder, self._lock_folder, ids)
+
+    def _has_tails(self) -> bool:
+        """Not where writes are synced, in FULL or on a network, nor where the format could not be raised to theirs."""
+        return self._query("PRAGMA synchronous") == [(_NORMAL,)] and self._query("PRAGMA user_version") == [(FORMAT,)]
 
     @property
     def label(self) -> str:
@@ -120,32 +119,32 @@ class SQLiteStore:
     @contextmanager
     def _hold(self, execution_id: str) -> Iterator[None]:
         with file_lock(self._lock_folder, execution_id):
-            with self._guard:
-                self._tails.hold(execution_id)
             try:
-                self._move_tail(execution_id)  # that a killed run has left
+                with self._guard:
+                    self._tails.hold(execution_id)
+                    self._move_tail(execution_id)  # that a killed run has left
                 try:
                     yield
                 finally:
-                    with suppress(StoreError):  # the run has failed already, and the next one finds what stays there
+                    with suppress(StoreError), self._guard:  # where it failed already: the next run finds what stays
                         self._move_tail(execution_id)
             finally:
                 with self._guard:
                     self._tails.release(execution_id)
 
     def _move_tail(self, execution_id: str) -> None:
-        """Let all that is in the tail be in the database, and remove it."""
-        if not self._tails.holds(execution_id):
+        """Let all that is in the tail be in the database, and remove it. The guard is held, to the end."""
+        connection = self._connection
+        if connection is None or not self._tails.holds(execution_id):
             return
-        if self._tails.may_hold(execution_id) and self._tails.read(execution_id) is not None:
-            with self._transaction() as connection:
-                self._move(connection, execution_id)
-        with self._guard:
+        try:
+            content = self._tails.left(execution_id)
+            if content is not None:
+                self._write_through(connection, execution_id, (), [], content)
             self._tails.remove(execution_id)
-
-    def _move(self, connection: sqlite3.Connection, execution_id: str) -> None:
-        if self._tails.move(connection, execution_id):
-            self._end = None  # there are more records now
+        except BaseException as error:
+            self._undo(connection, error, execution_id)
+            raise
 
     @property
     def _lock_folder(self) -> Path:
@@ -162,30 +161,20 @@ class SQLiteStore:
     def find(self, execution_id: str) -> ExecutionSummary | None:
         """The summary of one execution, or None if it is unknown."""
         tail = self._tails.read(execution_id)
-        found = self._query(f"{_SUMMARIES} WHERE executions.id = ?", text_value(execution_id))
+        found = self._query(f"{SUMMARIES} WHERE executions.id = ?", text_value(execution_id))
         return self._summary(found[0], tail) if found else None
 
     def executions(self) -> list[ExecutionSummary]:
         """All, newest first."""
-        rows = self._query(f"{_SUMMARIES} ORDER BY started_at DESC, key DESC")
-        have_tails = self._tails.exist()
-        return [self._summary(row, self._tails.read(value_text(row[1])) if have_tails else None) for row in rows]
+        tail_of = self._tails.read_all()  # first, as in `read`
+        rows = self._query(f"{SUMMARIES} ORDER BY started_at DESC, key DESC")
+        return [self._summary(row, tail_of(value_text(row[1]))) for row in rows]
 
     def _summary(self, row: tuple[Any, ...], tail: Content | None) -> ExecutionSummary:
-        key, execution_id, handler, status, started_at, ended_at, last_place, place, data = row
         try:
-            last = last_place - key * MAX_RECORDS
-            return ExecutionSummary(
-                id=value_text(execution_id),
-                handler=value_text(handler),
-                status=OperationStatus(status),
-                started_at=started_at,
-                ended_at=ended_at,
-                event=event_of((place, data)),
-                records=tail.last_behind(last, Owner(key, started_at)) if tail else last,
-            )
+            return summary_of(row, tail)
         except (KeyError, ValueError, TypeError) as error:
-            raise self._damaged(execution_id, error) from error
+            raise self._damaged(row[1], error) from error
 
     def read(self, execution_id: str) -> Iterator[Record]:
         """All records in order of seq."""
@@ -227,28 +216,45 @@ class SQLiteStore:
             connection = self._opened()
             tail = self._tails.live(execution_id)
             try:
-                if tail is None or status_changes(records) is not None:
-                    self._write_through(connection, execution_id, records, rows)
+                # what is large is moved at once anyway, and what is more than one row could be cut off in between
+                if tail is None or len(rows) > 1 or len(rows[0][1]) > LONGEST or status_changes(records) is not None:
+                    self._write_through(connection, execution_id, records, rows, self._tails.left(execution_id))
+                    self._tails.begin(connection, execution_id)
                 else:
                     check_place(execution_id, tail.last, records)
-                    tail.append(rows, records[0][0])
-                    if tail.is_long:
-                        self._write_through(connection, execution_id, (), [])
+                    tail.append(rows[0], records[0][0])
+                    if tail.is_due:
+                        self._try_to_move(connection, execution_id, tail)
             except BaseException as error:
                 self._undo(connection, error, execution_id)
                 raise
 
+    def _try_to_move(self, connection: sqlite3.Connection, execution_id: str, tail: Tail) -> None:
+        """What is in it is safe where it is: a database that is locked for a while stops nobody."""
+        try:
+            self._write_through(connection, execution_id, (), [], tail.content)
+            self._tails.begin(connection, execution_id)
+        except sqlite3.OperationalError:
+            roll_back(connection)
+            if not tail.postpone():
+                raise
+
     def _write_through(
-        self, connection: sqlite3.Connection, execution_id: str, records: Sequence[Record], rows: list[Row]
+        self,
+        connection: sqlite3.Connection,
+        execution_id: str,
+        records: Sequence[Record],
+        rows: list[Row],
+        left: Content | None,
     ) -> None:
-        """In one transaction, behind what is in the tail."""
+        """In one transaction, behind what is left in the tail."""
         connection.execute("BEGIN IMMEDIATE")
-        if self._tails.may_hold(execution_id):
-            self._move(connection, execution_id)
+        if left is not None:
+            self._end = None  # there are more records then
+            self._tails.move(connection, execution_id, left)
         if records:
             self._append(connection, execution_id, records, rows)
         connection.execute("COMMIT")
-        self._tails.begin(connection, execution_id)
 
     def _append(
         self, connection: sqlite3.Connection, execution_id: str, records: Sequence[Record], rows: list[Row]
@@ -316,11 +322,11 @@ class SQLiteStore:
 
     def close(self) -> None:
         """Close the file. May be called again."""
-        for execution_id in self._tails.held:
-            with suppress(StoreError):  # what stays in the tail is found by the next run
-                self._move_tail(execution_id)
-            self._tails.release(execution_id)
         with self._guard:
+            for execution_id in self._tails.running:
+                with suppress(StoreError):  # what stays in the tail is found by the next run
+                    self._move_tail(execution_id)
+                self._tails.release(execution_id)
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.close()
@@ -371,21 +377,13 @@ class SQLiteStore:
     def _undo(self, connection: sqlite3.Connection, error: BaseException, execution_id: str = "") -> None:
         """After an error in a transaction, or in the tail of an execution; raises what says more in its place."""
         self._end = None  # not known to be true: an interrupt may come on either side of the commit
-        _roll_back(connection)
-        if isinstance(error, (sqlite3.Error, OverflowError)):
-            raise database_failure(self.path, error) from error
         if not isinstance(error, StoreError):
             self._tails.forget(execution_id)
+        roll_back(connection)
+        if isinstance(error, (sqlite3.Error, OverflowError)):
+            raise database_failure(self.path, error) from error
         if isinstance(error, OSError):
             raise tail_failure(self.path, error) from error
-
-
-def _roll_back(connection: sqlite3.Connection) -> None:
-    try:
-        if connection.in_transaction:  # after some errors SQLite has rolled back by itself
-            connection.execute("ROLLBACK")
-    except sqlite3.Error:
-        pass  # the error that led here is the one to report
 
 
 _open_stores: weakref.WeakSet[SQLiteStore] = weakref.WeakSet()

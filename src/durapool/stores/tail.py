@@ -21,7 +21,7 @@ import contextlib
 import os
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
@@ -37,6 +37,12 @@ LONGEST = 1 << 20
 
 OLDEST = 1.0
 """Seconds after which they do, when the next ones come."""
+
+MOST = 8 << 20
+"""Bytes that may gather where they cannot, because another program keeps the database locked."""
+
+POSTPONED = 30.0
+"""Seconds to the next attempt then: each waits for the lock."""
 
 _MAGIC = b"duratail"
 _FILE = struct.Struct("=8sqd")  # magic, key of the execution in the database, when it started
@@ -54,36 +60,40 @@ class Tail:
 
     Raises:
         OSError: it cannot be made.
+        StoreError: others may write to the file.
     """
 
     def __init__(self, path: Path, owner: Owner, last: int) -> None:
         flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         self._path = path
-        self._descriptor = os.open(path, flags, 0o600)
         self.last = last
-        self._content = Content(owner, [])  # what is in the file, so that it need not be read
+        self.content = Content(owner, [])  # of the file, so that it need not be read
         self._size = 0
-        self._since = 0.0  # time.monotonic() of the first entry
-        check_private(self._descriptor, path)
-        self._write(_FILE.pack(_MAGIC, *owner))
+        self._descriptor = os.open(path, flags, 0o600)
+        try:
+            check_private(self._descriptor, path)
+            self._write(_FILE.pack(_MAGIC, *owner))
+        except BaseException:
+            self.close()
+            raise
         self._begin = self._size
+        self._plan(LONGEST, OLDEST)
 
-    def append(self, rows: Sequence[Row], first: int) -> None:
-        """Append rows, the first of which begins with record `first`: all or none.
+    def _plan(self, size: int, seconds: float) -> None:
+        self._limit = self._begin + size
+        self._due = time.monotonic() + seconds
+
+    def append(self, row: Row, first: int) -> None:
+        """Append a row, which begins with record `first`.
 
         Raises:
-            OSError: there is no room for them.
+            OSError: there is no room for it.
         """
         if self._size == self._begin:
-            self._since = time.monotonic()
-        frames, entries = [], []
-        for row in rows:
-            last, data = row
-            frames.append(_pack_entry(len(data), _check(first, last, data), first, last) + data)
-            entries.append((first, row))
-            first = last + 1
-        self._write(frames[0] if len(frames) == 1 else b"".join(frames))
-        self._content.entries.extend(entries)
+            self._plan(LONGEST, OLDEST)
+        last, data = row
+        self._write(_pack_entry(len(data), _check(first, last, data), first, last) + data)
+        self.content.entries.append((first, row))
         self.last = last
 
     def _write(self, data: bytes) -> None:
@@ -98,35 +108,33 @@ class Tail:
         self._size += done
 
     @property
-    def is_long(self) -> bool:
+    def is_due(self) -> bool:
         """Whether it is time to move what is in it into the database."""
-        return self._size > LONGEST or (self._size > self._begin and time.monotonic() - self._since > OLDEST)
+        return self._size > self._limit or time.monotonic() >= self._due
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether all is in the database."""
-        return self._size == self._begin
-
-    @property
-    def content(self) -> Content:
-        """What is in it."""
-        return self._content
+    def postpone(self) -> bool:
+        """It cannot move now; False where it has become too long to leave it at that."""
+        self._plan(self._size + LONGEST, POSTPONED)
+        return self._size < MOST
 
     def clear(self, last: int) -> None:
         """What was in it is in the database now, where `last` is the last record."""
         os.ftruncate(self._descriptor, self._begin)
-        self._content.entries.clear()
+        self.content.entries.clear()
         self._size, self.last = self._begin, last
+
+    @property
+    def is_named(self) -> bool:
+        """Whether its path leads to it still, and not to that of another process."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.lstat(self._path))
+        except OSError:
+            return False
 
     def close(self) -> None:
         """Release the descriptor."""
-        os.close(self._descriptor)
-
-    def remove(self) -> None:
-        """Release the descriptor, and remove the file."""
-        with contextlib.suppress(OSError):  # one that stays is moved again, which changes nothing
-            os.unlink(self._path)
-        self.close()
+        with contextlib.suppress(OSError):  # a forked child may have closed all that it found
+            os.close(self._descriptor)
 
 
 def tail_path(folder: Path, execution_id: str) -> Path:
@@ -195,6 +203,18 @@ def _entries(content: bytes) -> Iterator[tuple[int, Row]]:
 
 def _check(first: int, last: int, data: bytes) -> int:
     return crc32(data, (first * 31 + last) & 0xFFFFFFFF)
+
+
+def void(path: Path) -> None:
+    """Remove the tail of a killed run. Emptied first, and on the disk: a power cut may bring a removed file back, when
+    other records have taken the places of those that it held. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.unlink(path)
 
 
 def tail_failure(path: Path, error: OSError) -> StoreError:
