@@ -233,11 +233,12 @@ class SQLiteStore:
         """What is in it is safe where it is: a database that is locked for a while stops nobody."""
         try:
             self._write_through(connection, execution_id, (), [], tail.content)
-            self._tails.begin(connection, execution_id)
         except sqlite3.OperationalError:
             roll_back(connection)
             if not tail.postpone():
                 raise
+        else:
+            self._tails.begin(connection, execution_id)
 
     def _write_through(
         self,
