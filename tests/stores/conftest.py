@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
+from store_tools import start
 
 from durapool.records import Record
-from durapool.stores import MemoryStore, SQLiteStore, Store
+from durapool.stores import MemoryStore, SQLiteStore, Store, tail
 
 
 class RunningStore(SQLiteStore):
@@ -29,7 +30,7 @@ class RunningStore(SQLiteStore):
         if execution_id in self._runs:
             self._runs.pop(execution_id).close()
 
-    def lock(self, execution_id: str):  # type: ignore[no-untyped-def]
+    def lock(self, execution_id: str) -> AbstractContextManager[None]:
         self._end_run(execution_id)
         return super().lock(execution_id)
 
@@ -52,3 +53,20 @@ def sqlite_store(tmp_path: Path) -> Iterator[SQLiteStore]:
     opened = SQLiteStore(tmp_path / "journal.db")
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.db"
+
+
+@pytest.fixture
+def running(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SQLiteStore]:
+    """A store that runs the execution "x", which has one record; its tail moves for its size alone."""
+    monkeypatch.setattr(tail, "OLDEST", 1000.0)
+    store = SQLiteStore(path)
+    with ExitStack() as stack:
+        stack.enter_context(store.lock("x"))
+        store.write("x", [start()])
+        yield store
+    store.close()

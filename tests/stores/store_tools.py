@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 from durapool.records import (
     DETAIL_HANDLER,
@@ -21,6 +23,8 @@ from durapool.records import (
     Update,
     child_id,
 )
+from durapool.stores import SQLiteStore
+from durapool.stores.rows import MAX_RECORDS
 
 ODD_TEXTS = [
     "plain",
@@ -121,3 +125,25 @@ def python_process(code: str, *arguments: str) -> Iterator[subprocess.Popen[str]
             yield process
         finally:
             process.kill()
+
+
+def in_database(path: Path) -> list[int]:
+    """The seqs of the last records of the rows that are in the database itself."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT place FROM records ORDER BY place").fetchall()
+    return [place % MAX_RECORDS for (place,) in found]
+
+
+def tail_of(path: Path) -> Path:
+    (found,) = Path(f"{path}-tails").iterdir()
+    return found
+
+
+def seqs(store: SQLiteStore, execution_id: str = "x") -> list[int]:
+    found = [record.seq for record in store.read(execution_id)]
+    summary = store.find(execution_id)
+    assert (summary.records if summary else 0) == len(found)
+    listed = [each.records for each in store.executions() if each.id == execution_id]
+    assert listed == ([summary.records] if summary else [])
+    assert found == list(range(1, len(found) + 1))
+    return found

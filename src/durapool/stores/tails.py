@@ -1,9 +1,9 @@
 """Which executions have a tail, and how what is in it gets into the database.
 
-To append to a file takes a tenth of the time of a transaction, and survives a kill of the program as well. So whoever
-holds an execution's lock appends to a file, and what has gathered there moves into the database all at once: every
-second, with a change of the execution's status, at the end of the run. Who takes the lock after a kill moves what he
-finds.
+To append to a file takes a tenth of the time of a transaction (2 instead of 20 us, measured), and survives a kill of
+the program as well. So whoever holds an execution's lock appends to a file, and what has gathered there moves into the
+database all at once: every second, with a change of the execution's status, at the end of the run. Who takes the lock
+after a kill moves what he finds.
 
     lock   --> hold: what a killed run has left moves
     write  --> a transaction makes the execution; begin: from then on `live` finds its tail
