@@ -1,4 +1,4 @@
-"""What a worker follows of its parent's surroundings."""
+"""Modules that were made since their directory was looked at are found by a worker."""
 
 from __future__ import annotations
 
