@@ -10,6 +10,8 @@ import threading
 import time
 from typing import Protocol
 
+from durapool.flag import Flag
+
 _NAP = 1.0  # seconds; the system's clock may be set, and a request to stop may come, while we sleep
 
 
@@ -20,11 +22,11 @@ class Clock(Protocol):
         """Epoch seconds."""
         ...
 
-    def wait(self, seconds: float, event: threading.Event) -> None:
+    def wait(self, seconds: float, event: Flag) -> None:
         """Let at most `seconds` pass; return as soon as `event` is set."""
         ...
 
-    def listen(self, timer: float | None, timeout: float | None, poll: float, event: threading.Event) -> None:
+    def listen(self, timer: float | None, timeout: float | None, poll: float, event: Flag) -> None:
         """Wait for the outside world: at most `poll` real seconds, and not beyond the time that is due first.
 
         Args:
@@ -43,11 +45,11 @@ class SystemClock:
         """See `Clock.now`."""
         return time.time()
 
-    def wait(self, seconds: float, event: threading.Event) -> None:
+    def wait(self, seconds: float, event: Flag) -> None:
         """See `Clock.wait`."""
         event.wait(max(0.0, min(seconds, _NAP)))
 
-    def listen(self, timer: float | None, timeout: float | None, poll: float, event: threading.Event) -> None:
+    def listen(self, timer: float | None, timeout: float | None, poll: float, event: Flag) -> None:
         """See `Clock.listen`."""
         due = [seconds for seconds in (timer, timeout) if seconds is not None]
         event.wait(max(0.0, min([poll, *due])))
@@ -78,13 +80,13 @@ class SkippingClock:
         with self._lock:
             self._skipped += max(0.0, seconds)
 
-    def wait(self, seconds: float, event: threading.Event) -> None:
+    def wait(self, seconds: float, event: Flag) -> None:
         """See `Clock.wait`."""
         self._listening_since = None
         if not event.is_set():
             self.skip(seconds)
 
-    def listen(self, timer: float | None, timeout: float | None, poll: float, event: threading.Event) -> None:
+    def listen(self, timer: float | None, timeout: float | None, poll: float, event: Flag) -> None:
         """See `Clock.listen`."""
         if timer is not None and (timeout is None or timer <= timeout):
             self.wait(timer, event)

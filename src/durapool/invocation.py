@@ -28,6 +28,7 @@ from durapool.exceptions import (
 )
 from durapool.executors.base import Crashed, Failed, Suspended
 from durapool.executors.runtime import Executors
+from durapool.flag import Flag
 from durapool.journal import EXECUTION_ID, Journal
 from durapool.pool.machine import usable_cpus
 from durapool.records import (
@@ -124,7 +125,7 @@ class Invocations:
         self._settings = settings
         self._clock: Clock = clock if clock is not None else SystemClock()
         self._crashes = crashes
-        self._wake = threading.Event()
+        self._wake = Flag()
         self._pausing = False
         self._view: LeasedJournal | None = None
         self._journal: Journal | None = None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from durapool.clock import SystemClock
 from durapool.exceptions import ExecutionAlreadyRunningError, InvalidStateError, StoreError, StoreFailure
+from durapool.flag import Flag
 from durapool.journal import EXECUTION_ID, Journal
 from durapool.records import Action, ErrorObject, OperationType, Update
 from durapool.stores.base import SignalRecord
@@ -70,7 +71,7 @@ class StopWatch:
         self._execution_id = execution_id
         self._invocations = invocations
         self._every = every
-        self._ending = threading.Event()
+        self._ending = Flag()
         self._thread = threading.Thread(target=self._look, name="durapool-stop", daemon=True)
 
     def __enter__(self) -> StopWatch:

@@ -15,12 +15,13 @@ from threading import get_ident
 from typing import Protocol
 
 from durapool.exceptions import ClusterError, OrphanedBranch, PoolError
+from durapool.flag import Flag
 
 
 class Waiter(Protocol):
     """What a thread waits for. `signal` is set after `finished` has become true."""
 
-    signal: threading.Event
+    signal: Flag
 
     @property
     def finished(self) -> bool:
@@ -47,7 +48,7 @@ class Driver:
         self._loop = loop
         self._lock = threading.Lock()
         self._driver: int | None = None  # the thread that turns the loop
-        self._waiting: list[threading.Event] = []
+        self._waiting: list[Flag] = []
         self._pausing = 0  # threads that want the loop to stand still
         self.poisoned = False
         self._reason: ClusterError | None = None  # for which it was, where that concerns all who wait
@@ -73,7 +74,7 @@ class Driver:
 
     def while_paused(self, action: Callable[[], None]) -> None:
         """Run `action` while nobody turns the loop. Does nothing when the loop is poisoned."""
-        signal = threading.Event()
+        signal = Flag()
         with self._lock:
             self._pausing += 1
         try:
@@ -104,7 +105,7 @@ class Driver:
         finally:
             self._leave()
 
-    def _take_wheel(self, signal: threading.Event, pausing: bool) -> bool:
+    def _take_wheel(self, signal: Flag, pausing: bool) -> bool:
         with self._lock:
             if self.poisoned and self._reason is not None:
                 raise ClusterError(str(self._reason))
@@ -123,7 +124,7 @@ class Driver:
                 self._waiting.remove(signal)
             return True
 
-    def _stop_waiting(self, signal: threading.Event) -> None:
+    def _stop_waiting(self, signal: Flag) -> None:
         with self._lock:
             if signal in self._waiting:
                 self._waiting.remove(signal)

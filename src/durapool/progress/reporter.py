@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Protocol
 
+from durapool.flag import Flag
 from durapool.progress.meter import Meter
 from durapool.progress.model import Snapshot
 from durapool.progress.observer import Observer, observing
@@ -53,8 +54,8 @@ class Reporter:
         self._observer = observer
         self._view = view
         self._meter = Meter() if meter is None else meter
-        self._ending = threading.Event()
-        self._wake = threading.Event()
+        self._ending = Flag()
+        self._wake = Flag()
         self._thread = threading.Thread(target=self._work, name="durapool-progress", daemon=True)
 
     def __enter__(self) -> Reporter:
