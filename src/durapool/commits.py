@@ -1,6 +1,6 @@
 """Group commit: whoever commits first takes along all that has been staged, in one transaction of the store.
 
-    stage(update) --> pending --+--barrier / flush--> store.write(all pending) --> committed
+    journal ------> pending ----+--barrier / flush--> store.write(all pending) --> committed
                                 +--flusher, 20 ms --^
 
 Leader and follower: who gets the commit lock writes for all; who waited for it finds its own records committed. A
@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from durapool.exceptions import StoreError, StoreFailure
+from durapool.flag import Flag
 from durapool.records import Record, Update
 
 if TYPE_CHECKING:
@@ -26,11 +28,9 @@ WINDOW_BYTES = 1 << 20
 FLUSH_AGE = 0.02  # seconds that a record may stay pending when nobody flushes
 _BASE_BYTES = 200  # what a record takes beside its payload, about
 
-_new = tuple.__new__
-
 
 class CommitLog:
-    """Numbers records and writes them. `lock` is the journal's; `stage` is called with it held."""
+    """Writes records that are in line. `lock` is the journal's."""
 
     def __init__(self, store: Store, execution_id: str, mode: Mode, lock: threading.Lock) -> None:
         self._store = store
@@ -56,21 +56,24 @@ class CommitLog:
         if self._broken is not None:
             raise StoreFailure(self._broken)
 
-    def stage(self, update: Update, at: float) -> Record:
-        """Number the update and put it in line."""
+    def line(self) -> tuple[list[Record], int]:
+        """What is in line, and the number of the next one. The lock is held until all that comes now is behind it.
+
+        To append one is the one step that Ctrl-C cannot split: a record is numbered and staged, or neither.
+        """
         pending = self._pending
         if pending:
-            seq = pending[-1][0] + 1
-        else:
-            seq = self._drained + 1
-            self._pending_since = time.monotonic()
-        record = _new(Record, (seq, at, update))  # twice as fast as a call, which goes through a function
-        pending.append(record)  # the one step that Ctrl-C cannot split: a record is numbered and staged, or neither
+            return pending, pending[-1][0] + 1
+        self._pending_since = time.monotonic()
+        return pending, self._drained + 1
+
+    def count_bytes(self, updates: Sequence[Update]) -> None:
+        """What the payloads of those that were put in line take, where there is a window to fill."""
         if self._has_window:
-            self._pending_bytes += len(update[7] or "")
-            if (error := update[8]) is not None:
-                self._pending_bytes += len(error.pickled or "")
-        return record
+            for update in updates:
+                self._pending_bytes += len(update[7] or "")
+                if (error := update[8]) is not None:
+                    self._pending_bytes += len(error.pickled or "")
 
     @property
     def _is_full(self) -> bool:
@@ -163,6 +166,7 @@ class CommitLog:
         finally:
             if self._flusher is not None:
                 self._flusher.end()
+                self._flusher = None  # it knows this log: a circle would keep all records until the collector comes
 
 
 class _Flusher:
@@ -175,8 +179,8 @@ class _Flusher:
         self._log = log
         self.awake = False  # written with the log's lock held
         self._age = age
-        self._work = threading.Event()
-        self._ended = threading.Event()
+        self._work = Flag()
+        self._ended = Flag()
         self._thread = threading.Thread(target=self._run, name="durapool-flusher", daemon=True)
 
     def start(self) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from durapool import collector
 from durapool.commits import CommitLog, Mode
 from durapool.exceptions import InvalidStateError, OrphanedBranch, StoreError, StoreFailure
+from durapool.flag import Flag
 from durapool.leases import LeasedJournal
 from durapool.records import (
     DETAIL_BLOBS,
@@ -28,6 +29,7 @@ from durapool.records import (
     Operation,
     OperationStatus,
     OperationType,
+    Record,
     Update,
     child_id,
 )
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 EXECUTION_ID = child_id(None, 0)
 """The operation id of the EXECUTION itself; the handler's own calls count from 1."""
 
+_new = tuple.__new__
 _START, _STARTED = Action.START, OperationStatus.STARTED
 _EXECUTION, _CALLBACK = OperationType.EXECUTION, OperationType.CALLBACK
 
@@ -186,20 +189,25 @@ class Journal:
 
     def _take_in(self, updates: Sequence[Update], at: float, check: Callable[[Operation, Update], None]) -> None:
         """Stage each update, then fold it in. The lock is held; what `check` says of an odd one stops it there."""
-        get, stage = self._operations.get, self._log.stage
+        get = self._operations.get
+        line, seq = self._log.line()
         for update in updates:
             operation = get(update[0])
+            record = _new(Record, (seq, at, update))  # twice as fast as a call, which goes through a function
             if operation is None:
                 if update[1] is not _START:
                     raise InvalidStateError(f"{update.action} of operation {update[0]}, which was never started")
-                stage(update, at)
+                line.append(record)
                 operation = self._begin(update, at)
             else:
                 if operation.status is not _STARTED or update[1] is _START:
                     check(operation, update)
-                operation.apply(stage(update, at))
+                line.append(record)
+                operation.apply(record)
+            seq += 1
             if operation.due_at is not None or operation.type is _CALLBACK:
                 self._timers.note(operation, at)
+        self._log.count_bytes(updates)
 
     def _begin(self, update: Update, at: float) -> Operation:
         """A new operation, after its first update."""
@@ -305,7 +313,7 @@ class Journal:
                 return seconds
         return POLL if seconds is None else min(seconds, POLL)
 
-    def pause(self, wake: threading.Event) -> bool:
+    def pause(self, wake: Flag) -> bool:
         """Let time pass on the clock until `settle` is worth calling, or `wake` is set; False if that never is."""
         with self._lock:
             now = self.now()
