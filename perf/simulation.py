@@ -185,7 +185,7 @@ def follow_recorded(course: Course) -> tuple[Journal, Decided]:
     batch = OpenBatch(_plan(course, batch_id), journal.view("the batch"))
     recorded = _Recorded(batch, clock, iter(course.instants))
     try:
-        with patience:
+        with patience.hold(here=False):
             _follow(course, batch.coordinator, batch.next, recorded.news())
             outcome = batch.outcome()
             batch.view.barrier()

@@ -23,30 +23,44 @@ def threshold() -> Iterator[tuple[int, int, int]]:
 
 
 def test_the_threshold_is_raised_until_the_last_holder_lets_go(threshold: tuple[int, int, int]) -> None:
-    with patience:
-        with patience:
+    with patience.hold(here=True):
+        with patience.hold(here=True):
             pass
         assert gc.get_threshold()[0] > threshold[0]
         assert gc.get_threshold()[1:] == threshold[1:]
     assert gc.get_threshold() == threshold
 
 
+def test_it_is_raised_further_while_all_branches_run_elsewhere(threshold: tuple[int, int, int]) -> None:
+    with patience.hold(here=True):
+        modest = gc.get_threshold()
+    with patience.hold(here=False):
+        great = gc.get_threshold()
+        assert great > modest
+        with patience.hold(here=True):
+            assert gc.get_threshold() == modest
+        assert gc.get_threshold() == great
+    with patience.hold(here=True), patience.hold(here=False):
+        assert gc.get_threshold() == modest
+    assert gc.get_threshold() == threshold
+
+
 @pytest.mark.parametrize("young", [0, 1_000_000])
 def test_a_collector_that_is_off_or_more_patient_stays_so(young: int) -> None:
     gc.set_threshold(young, 10, 10)
-    with patience:
+    with patience.hold(here=True):
         assert gc.get_threshold()[0] == young
     assert gc.get_threshold()[0] == young
 
 
 def test_what_user_code_sets_meanwhile_stays() -> None:
-    with patience:
+    with patience.hold(here=True):
         gc.set_threshold(800, 5, 5)
     assert gc.get_threshold() == (800, 5, 5)
 
 
 def test_a_forked_child_has_the_threshold_of_before(threshold: tuple[int, int, int]) -> None:
-    with patience:
+    with patience.hold(here=True):
         child = os.fork()
         if not child:
             os._exit(0 if gc.get_threshold() == threshold else 1)

@@ -13,7 +13,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_YOUNG = 5_000  # new containers between two collections of the youngest; Python's own setting is 700 or 2,000
+_HERE = (5_000, 0, 0)
+"""The least thresholds while branches run in this process: what they leave in cycles may be large. Python's own: 700 or
+2,000 new containers to a collection of the youngest, 10 of these to one of the middle generation."""
+
+_ELSEWHERE = (5_000, 100, 0)
+"""The same while they run in other processes, and this one keeps what they have recorded (a tenth of its time)."""
 
 
 @contextmanager
@@ -29,40 +34,50 @@ def switched_off() -> Iterator[None]:
 
 
 class _Patience:
-    """Raises the first of the collector's thresholds while anybody holds it; a setting of the user's above it stays.
+    """Raises the collector's thresholds while anybody holds it; settings of the user's above them stay.
 
     What user code leaves in cycles is still collected, some thousands of objects later.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._holders = 0
-        self._before = self._raised = (0, 0, 0)
+        self._here = self._elsewhere = 0  # holders
+        self._before = self._now = (0, 0, 0)
 
-    def __enter__(self) -> None:
+    @contextmanager
+    def hold(self, *, here: bool) -> Iterator[None]:
+        """While the block runs; `here` where branches run in this process."""
+        self._count(1, here)
+        try:
+            yield
+        finally:
+            self._count(-1, here)
+
+    def _count(self, change: int, here: bool) -> None:
         with self._lock:
-            self._holders += 1
-            if self._holders == 1:
-                young, *older = self._before = gc.get_threshold()
-                if 0 < young < _YOUNG:
-                    gc.set_threshold(_YOUNG, *older)
-                self._raised = gc.get_threshold()
+            if not self._here + self._elsewhere:
+                self._before = self._now = gc.get_threshold()
+            if here:
+                self._here += change
+            else:
+                self._elsewhere += change
+            self._set()
 
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._holders -= 1
-            if not self._holders:
-                self._restore()
-
-    def _restore(self) -> None:
-        if gc.get_threshold() == self._raised:  # else user code has set it meanwhile
-            gc.set_threshold(*self._before)
+    def _set(self) -> None:
+        if gc.get_threshold() != self._now:
+            return  # user code has set it meanwhile
+        young, middle, old = self._before
+        if young and self._here + self._elsewhere:
+            least = _HERE if self._here else _ELSEWHERE
+            young, middle, old = max(young, least[0]), max(middle, least[1]), max(old, least[2])
+        gc.set_threshold(young, middle, old)
+        self._now = young, middle, old
 
     def abandon(self) -> None:
         """In a forked child: its own batches come later."""
-        if self._holders:
-            self._restore()
-        self._holders = 0
+        if self._here + self._elsewhere:
+            self._here = self._elsewhere = 0
+            self._set()
         self._lock = threading.Lock()  # a thread of the parent may have held it
 
 

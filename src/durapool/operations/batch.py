@@ -18,7 +18,7 @@ from durapool.collector import patience
 from durapool.config import MapConfig, NestingType, ParallelBranch, ParallelConfig
 from durapool.errors import raise_from
 from durapool.exceptions import ChildContextError, ExecutionError, SerDesError, SuspendExecution, ValidationError
-from durapool.executors import parse_executor
+from durapool.executors import ThreadExecutor, parse_executor
 from durapool.executors.base import BatchPlan, Decided, ItemRecord, Succeeded, Suspended
 from durapool.operations.batch_record import Outline, decode, decode_items, encode, encode_whole
 from durapool.operations.checks import check_branches, check_completion, check_function, check_inputs
@@ -170,7 +170,8 @@ class _Batch(NamedTuple):
         if self.plan.total == 0:
             return self._decided(Decided(CompletionReason.ALL_COMPLETED, []))
         scope = self.call.scope
-        with patience if self.plan.total >= _VERY_MANY else contextlib.nullcontext():
+        here = isinstance(self.plan.executor, ThreadExecutor)
+        with patience.hold(here=here) if self.plan.total >= _VERY_MANY else contextlib.nullcontext():
             outcome = scope.executor_for(self.plan.executor).run(self.plan, scope)
             if isinstance(outcome, Suspended):
                 raise SuspendExecution(outcome.waiting_on)
