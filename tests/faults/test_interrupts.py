@@ -14,6 +14,8 @@ import psutil
 import pytest
 from program_tools import START_METHODS, still_running
 
+from durapool.executors import ProcessExecutor
+from durapool.pool import registry
 from durapool.records import Action, OperationSubType
 from durapool.stores import SQLiteStore
 
@@ -229,3 +231,25 @@ def test_a_second_interrupt_leaves_at_once(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=10)
     assert process.returncode == 130, errors
+
+
+def test_ctrl_c_amid_the_close_of_a_pool_leaves_no_process(fresh_pools, monkeypatch):
+    before = psutil.Process().children(recursive=True)
+    running = registry.acquire(ProcessExecutor(workers=1))
+    registry.release(running)
+    family = [process for process in psutil.Process().children(recursive=True) if process not in before]
+    close = type(running.pool.link).close
+    struck = []
+
+    def interrupted(link):
+        if not struck:
+            struck.append(link)
+            raise KeyboardInterrupt
+        close(link)
+
+    monkeypatch.setattr(type(running.pool.link), "close", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        registry.remove(running)
+    assert running.driver.poisoned
+    assert family
+    assert not still_running(family)

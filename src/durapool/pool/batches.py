@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from durapool.exceptions import Signal
 from durapool.executors.base import Decided, Suspended
+from durapool.flag import Flag
 from durapool.pausing import PauseAfter
 from durapool.pool.wire import WireError, pack_error
 from durapool.records import Update
@@ -62,7 +62,7 @@ class PoolBatch:
     outcome: BatchOutcome | None = None
     crash: BaseException | None = None
     finished: bool = False
-    signal: threading.Event = field(default_factory=threading.Event)
+    signal: Flag = field(default_factory=Flag)
     depth: int = field(init=False)  # 0 for a batch of the handler's, 1 for one in its branches, and so on
 
     def __post_init__(self) -> None:

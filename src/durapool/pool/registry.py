@@ -11,6 +11,7 @@ from functools import cache
 
 from durapool.exceptions import ClusterError, OrphanedBranch
 from durapool.executors import PooledExecutor, ProcessExecutor
+from durapool.flag import Flag
 from durapool.pool.drive import Driver
 from durapool.pool.pool import Pool
 
@@ -29,7 +30,7 @@ class RunningPool:
     driver: Driver = field(init=False)
     users: int = 0
     last_used: float = 0.0
-    _closed: threading.Event = field(default_factory=threading.Event)
+    _closed: Flag = field(default_factory=Flag)
 
     def __post_init__(self) -> None:
         self.driver = Driver(self.pool)
@@ -58,9 +59,11 @@ class RunningPool:
 
     def _close_paused(self) -> None:
         if not self._closed.is_set():
+            try:
+                self.pool.close()
+            finally:
+                self.driver.poisoned = True
             self._closed.set()
-            self.pool.close()
-            self.driver.poisoned = True
 
     def finish_in_background(self) -> None:
         """Branches of decided batches go on: a thread of our own turns the loop for them while nobody else does."""
@@ -88,7 +91,7 @@ class _Stragglers:
     """What the background thread waits for."""
 
     def __init__(self, pool: Pool) -> None:
-        self.signal = threading.Event()
+        self.signal = Flag()
         self._pool = pool
 
     @property
@@ -168,7 +171,11 @@ def remove(running: RunningPool) -> None:
         for key in keys:
             del _pools[key]
     if keys:  # else another thread has come first
-        running.close()
+        try:
+            running.close()
+        except BaseException:  # Ctrl-C once more: no worker and no descriptor may stay all the same
+            running.close()
+            raise
 
 
 def close_all() -> None:
