@@ -20,14 +20,14 @@ from typing import Any
 from durapool.errors import error_of
 from durapool.exceptions import SerDesError
 from durapool.executors.base import Failed
-from durapool.pool.batches import ActiveRun, PoolBatch
+from durapool.pool.batches import MOST_AHEAD, ActiveRun, PoolBatch
 from durapool.pool.messages import post_run
 from durapool.pool.supervisor import SupervisorGoneError
 from durapool.pool.transfer import Part
 from durapool.pool.workers import Worker
 from durapool.pool.workforce import Workforce
 
-MOST_AT_ONCE = 2  # branches that a line gets before the loop looks again at what workers say
+MOST_AT_ONCE = 2  # branches that a line gets before the loop looks again, where workers wait for answers
 FEW = 2  # branches that a worker got and has not ended; it may ask for more any moment
 STUCK = 2  # times the longest brisk branch: a line whose first one has taken so long was measured wrongly
 
@@ -117,7 +117,8 @@ class Dispatcher:
     def _lengthen(self, worker: Worker, batch: PoolBatch) -> None:
         """A few more branches for a line that is half empty, but no more than the worker's share of those left."""
         waiting = len(worker.runs) - 1
-        room = min(batch.ahead - waiting, MOST_AT_ONCE, -(-batch.open.coordinator.pending // self._size))
+        most = MOST_AT_ONCE if batch.mode == "sync" else MOST_AHEAD
+        room = min(batch.ahead - waiting, most, -(-batch.open.coordinator.pending // self._size))
         if self._most_branches is not None:
             room = min(room, self._most_branches - worker.branches - waiting - 1)
         for _ in range(room):

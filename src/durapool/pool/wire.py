@@ -35,7 +35,8 @@ from durapool.usage import Usage
 
 VERSION = 1
 HEADER = struct.Struct(">BBI")
-_HEADER_SIZE, _pack_header, _unpack_header = HEADER.size, HEADER.pack, HEADER.unpack_from
+_HEADER_SIZE, _pack_header = HEADER.size, HEADER.pack
+_unpack_header = struct.Struct(">HI").unpack_from  # version and kind in one number, and the length
 MOST_KEPT = 1 << 20  # bytes of a frame whose buffer is kept
 MAX_FRAME = 2**31 - 1  # bytes; a larger length is a broken stream, not a large result
 
@@ -87,6 +88,7 @@ class Kind(IntEnum):
 
 
 KINDS = {int(kind): kind for kind in Kind}
+_kind_of = {VERSION << 8 | number: kind for number, kind in KINDS.items()}.get
 
 
 def _framed(kind: Kind, packed: bytes) -> bytes:
@@ -156,10 +158,10 @@ class Decoder:
         start, size, self._wanted = 0, len(data), 0
         try:
             while (body_start := start + _HEADER_SIZE) <= size:
-                version, number, length = _unpack_header(data, start)
-                kind = KINDS.get(number)
-                if version != VERSION or kind is None or length > MAX_FRAME:
-                    raise WireError(f"bad frame: version {version}, kind {number}, {length} bytes")
+                beginning, length = _unpack_header(data, start)
+                kind = _kind_of(beginning)
+                if kind is None or length > MAX_FRAME:
+                    raise WireError(f"bad frame: version {beginning >> 8}, kind {beginning & 255}, {length} bytes")
                 end = body_start + length
                 if size < end:
                     self._wanted = end - start
@@ -176,10 +178,10 @@ _unpackb = partial(msgpack.unpackb, strict_map_key=False, unicode_errors="surrog
 def unpack(data: Any) -> list[Any]:
     """The body of a frame."""
     try:
-        body = _unpackb(data)
+        body: list[Any] = _unpackb(data)
     except Exception as error:
         raise WireError(f"a frame's body cannot be read: {type(error).__name__}: {error}") from error
-    if not isinstance(body, list):
+    if type(body) is not list:
         raise WireError(f"a frame's body is a {type(body).__name__}, not an array")
     return body
 

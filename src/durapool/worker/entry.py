@@ -42,11 +42,11 @@ def serve(link: int, permits: int) -> None:
     surroundings = Surroundings(imports)
     meter = ProcessMeter()
     os.register_at_fork(after_in_child=channel.close_for_fork)
-    channel.send(Kind.READY, os.getpid())
     seeder = Seeder(imports)
     batches: dict[int, WorkerBatch] = {}
     broken: ErrorObject | None = None
     try:
+        channel.send(Kind.READY, os.getpid())
         while True:
             kind, body = channel.next_order()
             match kind:
