@@ -133,6 +133,7 @@ def lambdas(
         *others(pools, run_pool, sizes),
         *(ours(name, partial(run_floor, floor, count)) for name, floor in floors.items()),
         ours("process, memory", lambda: in_memory(parallel_lambdas, count, PROCESSES)),
+        ours("process, memory, async", lambda: durable(parallel_lambdas, count, PROCESSES, MemoryStore(), "async")),
         ours("process, NORMAL", lambda: durable(parallel_lambdas, count, PROCESSES, normal)),
         ours("process, FULL", lambda: durable(parallel_lambdas, count, PROCESSES, full)),
         ours("process, NORMAL, async", lambda: durable(parallel_lambdas, count, PROCESSES, normal, "async")),
