@@ -189,6 +189,7 @@ def run(rounds: int, sizes: Sizes = FULL) -> Report:
     report.tables = [each, mapped]
     report.figures = [
         Figure(f"a lambda each, memory / {BASELINE}", each.ratio("process, memory", BASELINE), 0.5),
+        Figure(f"a lambda each, memory, async / {BASELINE}", each.ratio("process, memory, async", BASELINE)),
         *(Figure(f"a lambda each, {name} / {BASELINE}", each.ratio(name, BASELINE)) for name in floors),
         Figure(f"a lambda each, SQLite NORMAL / {BASELINE}", each.ratio("process, NORMAL", BASELINE), 0.8),
         Figure(f"a lambda each, SQLite FULL / {BASELINE}", each.ratio("process, FULL", BASELINE), 2.0),
