@@ -59,5 +59,7 @@ def test_branches_that_no_thread_has_begun_are_not_in_the_result() -> None:
         result = run([branch(index) for index in range(total)], config)
     finally:
         decided.set()
-    assert [item.index for item in result.all] == sorted(begun)
+    reported = [item.index for item in result.all]
+    assert set(begun) <= set(reported)  # a thread may have taken a branch, and not yet called its function
+    assert len(reported) <= 3  # two threads, of which one has ended a branch and taken another one
     assert result.success_count == 1
