@@ -162,8 +162,8 @@ def test_a_prime_has_no_winner(run: Callable[..., Any]) -> None:
 
 def test_the_losers_of_the_race_are_stopped(example: Load, tmp_path: Path) -> None:
     number = (
-        1_000_000_007 * 1_000_000_000_000_000_003
-    )  # rho needs tens of thousands of steps, the others at least 10**8
+        100_000_000_003 * 1_000_000_000_000_000_003
+    )  # rho needs some 10**5 steps, so that all have begun; the others at least 10**8
     executor = durapool.ProcessExecutor(workers=3)
     handler = example("racing_solvers").handler
     found = durapool.run(handler, {"number": number}, store=tmp_path / "journal.db", id="race", executor=executor)
