@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
 import durapool
 from durapool import DurableContext, durable_execution
 from durapool.collector import patience, switched_off
-from durapool.executors import ThreadExecutor
+from durapool.executors import ProcessExecutor, ThreadExecutor
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +91,32 @@ def test_only_a_batch_of_very_many_branches_raises_it(
     durapool.run(handler, None, store=durapool.MemoryStore(), executor=ThreadExecutor(max_threads=2))
     assert {value > threshold[0] for value in seen} == {raised}
     assert gc.get_threshold() == threshold
+
+
+@pytest.mark.parametrize(("executor", "raised"), [(ThreadExecutor(max_threads=2), False), (ProcessExecutor(), True)])
+def test_the_middle_generation_waits_longer_only_where_branches_run_elsewhere(
+    executor: ThreadExecutor | ProcessExecutor, raised: bool, threshold: tuple[int, int, int]
+) -> None:
+    seen: set[int] = set()
+
+    class Watched(Sequence[int]):
+        """Looked into by this process while the batch runs."""
+
+        def __len__(self) -> int:
+            return 1_000
+
+        def __getitem__(self, index: Any) -> Any:
+            seen.add(gc.get_threshold()[1])
+            return index
+
+    @durable_execution
+    def handler(_event: object, context: DurableContext) -> None:
+        context.map(Watched(), nothing).throw_if_error()
+
+    durapool.run(handler, None, store=durapool.MemoryStore(), executor=executor)
+    assert {value > threshold[1] for value in seen} == {raised}
+    assert gc.get_threshold() == threshold
+
+
+def nothing(_ctx: DurableContext, _item: int, _index: int, _inputs: Sequence[int]) -> None:
+    """A branch that does nothing."""

@@ -30,7 +30,8 @@ class RunningPool:
     driver: Driver = field(init=False)
     users: int = 0
     last_used: float = 0.0
-    _closed: Flag = field(default_factory=Flag)
+    _closing: Flag = field(default_factory=Flag)  # tells the keeper
+    _closed: bool = False
 
     def __post_init__(self) -> None:
         self.driver = Driver(self.pool)
@@ -41,7 +42,7 @@ class RunningPool:
 
     def _keep(self) -> None:
         due = 0.0
-        while not self._closed.wait(KEEP_SECONDS):
+        while not self._closing.wait(KEEP_SECONDS):
             if time.monotonic() >= due:
                 self.pool.link.beat()
                 due = time.monotonic() + BEAT_SECONDS
@@ -54,16 +55,17 @@ class RunningPool:
     def close(self) -> None:
         """End the pool; whoever waits for it gets OrphanedBranch."""
         self.driver.while_paused(self._close_paused)
-        if not self._closed.is_set():  # poisoned: nobody turns the loop any more
+        if not self._closed:  # poisoned: nobody turns the loop any more
             self._close_paused()
 
     def _close_paused(self) -> None:
-        if not self._closed.is_set():
+        if not self._closed:
+            self._closing.set()
             try:
                 self.pool.close()
             finally:
                 self.driver.poisoned = True
-            self._closed.set()
+            self._closed = True
 
     def finish_in_background(self) -> None:
         """Branches of decided batches go on: a thread of our own turns the loop for them while nobody else does."""
