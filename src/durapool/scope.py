@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from durapool.values import dataclass
 
 if TYPE_CHECKING:
+    from types import CodeType
+
     from durapool.blobs import Blobs
     from durapool.config import RetryStrategy
     from durapool.executors import ExecutorSpec
@@ -32,6 +34,7 @@ class Settings:
     local_store: bool = True
     checkpoint: str = "sync"  # or "async"
     blobs: bool = False  # large payloads are kept beside the records
+    volatile: bool = False  # the store ends with the program that runs the handler
     functions: Mapping[str, Callable[[Any, Any], Any]] | None = None  # what `invoke` calls in a local run
     service: bool = False  # the store is a service that keeps the time, makes callback ids, and forgets what has ended
 
@@ -42,7 +45,8 @@ class Scope:
 
     Compared by identity: a context may be used only by the run that owns it (and by threads which that run started).
     `branch` is the index where the run is a FLAT branch: all its updates carry it. `blobs` keeps large payloads, where
-    the store has a place for them.
+    the store has a place for them. `branch_code` is the code of the branch's function, where the branch need not wait
+    for a step whose value it returns at once (see `operations.tail_call`).
     """
 
     settings: Settings
@@ -52,6 +56,7 @@ class Scope:
     branch: int | None = None
     blobs: Blobs | None = None
     lambda_context: LambdaContext | None = None
+    branch_code: CodeType | None = None
 
 
 running_scope: contextvars.ContextVar[Scope | None] = contextvars.ContextVar("durapool_running_scope", default=None)

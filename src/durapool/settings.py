@@ -56,7 +56,7 @@ class Choices:
 
     def settings(self, execution_id: str, store: Store) -> Settings:
         """The settings of one execution in one store."""
-        from durapool.stores.base import has_blobs  # stores are imported by the first run
+        from durapool.stores.base import has_blobs, is_volatile  # stores are imported by the first run
 
         return Settings(
             execution_id=execution_id,
@@ -67,6 +67,7 @@ class Choices:
             local_store=store.local,
             checkpoint=self.checkpoint,
             blobs=has_blobs(store),
+            volatile=is_volatile(store),
             functions=registered_functions(),
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -11,7 +13,8 @@ from store_tools import ODD_TEXTS, end, every_field, start, step
 
 from durapool.exceptions import ExecutionAlreadyRunningError, ExecutionNotFoundError, StoreError
 from durapool.records import Action, BlobRef, ErrorObject, OperationStatus, Record
-from durapool.stores import SignalRecord, Store
+from durapool.stores import MemoryStore, SignalRecord, SQLiteStore, Store
+from durapool.stores.base import is_volatile
 
 
 def test_what_was_written_is_read_in_order(store: Store) -> None:
@@ -339,3 +342,18 @@ def test_odd_ids_are_locked_apart_from_all_others(store: Store, name: str) -> No
             if other != name:
                 with store.lock(other):
                     pass
+
+
+def test_only_a_memory_store_itself_ends_with_the_process(tmp_path: Path) -> None:
+    class Mirrored(MemoryStore):
+        """Keeps more."""
+
+    class Before:
+        def __getattr__(self, name: str) -> object:
+            return getattr(MemoryStore(), name)
+
+    assert is_volatile(MemoryStore())
+    assert not is_volatile(Mirrored())
+    assert not is_volatile(Before())  # type: ignore[arg-type]  # it gets what it lacks
+    with closing(SQLiteStore(tmp_path / "journal.db")) as store:
+        assert not is_volatile(store)

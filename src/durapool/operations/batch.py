@@ -282,6 +282,7 @@ class _Batch(NamedTuple):
             settings=replace(scope.settings, executor=plan.executor),
             label=f"branch {index} ({name})",
             branch=index if plan.flat else None,
+            branch_code=None,
         )
         outcome = run_branch_again(plan.function_of(index), ref, own, plan.item_serdes)
         if isinstance(outcome, Succeeded):

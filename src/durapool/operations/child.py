@@ -140,16 +140,22 @@ class BranchRef(NamedTuple):
 
 
 def run_branch(
-    function: Callable[[DurableContext], Any], ref: BranchRef, scope: Scope, item_serdes: SerDes[Any] | None
+    function: Callable[..., Any],
+    ref: BranchRef,
+    scope: Scope,
+    item_serdes: SerDes[Any] | None,
+    arguments: tuple[Any, ...] = (),
 ) -> BranchOutcome:
     """Run one branch in its own scope, from its first line to its end or its suspension.
+
+    Its function is called with the branch's context and these arguments.
 
     Raises:
         OrphanedBranch: the batch was decided without this branch.
         StoreFailure: the store failed.
     """
     try:
-        return run_in(scope, _branch, function, ref, scope, item_serdes)  # type: ignore[no-any-return]
+        return run_in(scope, call_branch, function, arguments, ref, scope, item_serdes)  # type: ignore[no-any-return]
     except SuspendExecution as signal:
         return Suspended(signal.waiting_on)
     except (OrphanedBranch, StoreFailure, ClusterFailure):
@@ -162,16 +168,21 @@ def run_branch(
         return Crashed(error)
 
 
-def _branch(
-    function: Callable[[DurableContext], Any], ref: BranchRef, scope: Scope, item_serdes: SerDes[Any] | None
+def call_branch(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    ref: BranchRef,
+    scope: Scope,
+    item_serdes: SerDes[Any] | None,
 ) -> Succeeded:
+    """The branch from its START to its value. The one place that calls its function (see `operations.tail_call`)."""
     operation_id, batch_id, name, sub_type, index, is_flat = ref
     context = _context_class()(scope, batch_id if is_flat else operation_id, operation_id, name)
     fields = (scope, operation_id, _CONTEXT, sub_type, batch_id, name, index, context)
     call = _new(Call, fields)  # its own context operation
     if not is_flat and call.recorded() is None:
         call.record(_START)
-    payload = call.dump(function(context), item_serdes)
+    payload = call.dump(function(context, *arguments), item_serdes)
     if item_serdes is not None or not isinstance(payload, str):
         call.load(payload, item_serdes)  # what cannot be read back fails here, in the branch that made it
     summary = default_summary(payload) if call.is_too_large(payload) else None

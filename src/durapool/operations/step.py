@@ -15,6 +15,7 @@ from durapool.errors import raise_from
 from durapool.exceptions import ExecutionError, SerDesError, StepError, StepInterruptedError, ValidationError
 from durapool.operations.bound import BoundCall
 from durapool.operations.replay import Call
+from durapool.operations.tail_call import ends_branch
 from durapool.records import Action, ErrorObject, Operation, OperationStatus
 from durapool.types import StepContext
 
@@ -96,7 +97,9 @@ def _succeed(call: Call, result: T, config: StepConfig, attempt: int) -> T:
     except SerDesError as error:
         unreadable = call.error_of(error)
     else:
-        call.commit(_SUCCEED, payload=payload, attempt=attempt)
+        call.record(_SUCCEED, payload=payload, attempt=attempt)
+        if not ends_branch(call.scope):
+            call.scope.journal.flush()
         return value  # type: ignore[no-any-return]
     return _give_up(call, unreadable, attempt)
 

@@ -128,6 +128,14 @@ def has_blobs(store: Store) -> bool:
     return store.local and store.payload_limit is None and hasattr(store, "blobs")
 
 
+def is_volatile(store: Store) -> bool:
+    """Whether it ends with this process, so that nobody who outlives the process can ask what it has committed.
+
+    Its own class says so by `volatile`: one that is derived from it, or stands before it, may keep more.
+    """
+    return bool(vars(type(store)).get("volatile", False))
+
+
 def blobs_of(store: Store, execution_id: str) -> BlobStore | None:
     """The blobs of an execution, by the store's method `blobs(execution_id)`; None for a store without."""
     return store.blobs(execution_id) if has_blobs(store) else None  # type: ignore[attr-defined]  # optional in a store

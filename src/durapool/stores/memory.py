@@ -54,6 +54,7 @@ class MemoryStore:
     """
 
     label = "memory"
+    volatile = True  # see `stores.base.is_volatile`
 
     def __init__(self, payload_limit: int | None = None, local: bool = True) -> None:
         self.payload_limit = payload_limit

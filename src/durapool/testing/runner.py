@@ -73,6 +73,10 @@ _POLL = 0.01  # seconds between two looks for a callback
 _FAREWELL = 2.0  # seconds that close() waits for each running execution
 
 
+class _Store(MemoryStore):
+    """Outlives the crashes of the program that the runner plays, and so does not have `volatile` of its own."""
+
+
 class DurableFunctionTestRunner:
     """Runs a durable handler in a test.
 
@@ -110,7 +114,7 @@ class DurableFunctionTestRunner:
         self._handler = handler
         self._skip_time = skip_time
         self._executor = executor
-        self._owned = MemoryStore(payload_limit=PAYLOAD_LIMIT) if store is None else None
+        self._owned = _Store(payload_limit=PAYLOAD_LIMIT) if store is None else None
         self._store: Store = store if store is not None else self._owned  # type: ignore[assignment]  # one of the two
         self._function_name = function_name
         self._executions: dict[str, RunningExecution] = {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from types import CodeType
 from typing import Any, NamedTuple, overload
 
 from durapool.exceptions import SerDesError, StoreFailure
 from durapool.executors.base import BranchOutcome, Crashed, Failed
 from durapool.functions import is_plain_parts, plain_function
 from durapool.operations.child import BranchRef, run_branch
+from durapool.operations.tail_call import code_of
 from durapool.pausing import PauseAfter
 from durapool.pool.wire import Kind, unpack_operation
 from durapool.records import Operation, OperationSubType
@@ -65,7 +67,7 @@ class Run(NamedTuple):
         try:
             if batch.problem is not None:
                 raise batch.problem
-            function = self._function(channel, journal)
+            function, arguments = self._function(channel, journal)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # importing the user's modules may raise anything
             from durapool.errors import error_of
 
@@ -82,26 +84,36 @@ class Run(NamedTuple):
             label=label,
             branch=ref.index if ref.flat else None,
             blobs=blobs,
+            branch_code=self._code_unless_awaited(function),
         )
         try:
-            return run_branch(function, ref, scope, batch.item_serdes)
+            return run_branch(function, ref, scope, batch.item_serdes, arguments)
         except StoreFailure as failure:
             return Crashed(failure)
         finally:
             if blobs is not None:
                 blobs.close()
 
-    def _function(self, channel: Channel, journal: StreamedJournal) -> Callable[[Any], Any]:
+    def _code_unless_awaited(self, function: Callable[..., Any]) -> CodeType | None:
+        """The code for `Scope.branch_code`; None where each step must be waited for.
+
+        Those of a short branch in a store that ends with the program need not be, nor those in mode async. In another
+        store a kill of the program would undo all short steps that are on their way, instead of one a worker.
+        """
+        if not self.brisk or not (self.mode == "async" or self.batch.settings.volatile):
+            return None
+        is_last = self.batch.item_serdes is None  # else that runs after the step, and may be the user's
+        return code_of(function) if is_last else None
+
+    def _function(self, channel: Channel, journal: StreamedJournal) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """The function, and its arguments behind the context."""
         load = channel.arrivals.load
         if self.function is not None:
-            if not self.may_import:
-                return plain_function(*self.function)
-            function: Callable[[Any], Any] = load(self.function)
-            return function
+            return load(self.function) if self.may_import else plain_function(*self.function), ()
         shared = load(self.batch.shared or b"")
         item = load(self.item or b"")
         inputs = RemoteInputs(channel, journal, self.batch.key, self.total)
-        return lambda ctx: shared(ctx, item, self.ref.index, inputs)
+        return shared, (item, self.ref.index, inputs)
 
 
 _new = tuple.__new__  # of a NamedTuple it takes half the time of a call, which goes through a function
