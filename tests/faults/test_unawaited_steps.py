@@ -150,6 +150,17 @@ def test_steps_of_nested_branches_are_committed_before_the_outer_branch_goes_on(
         assert Counter(kind for kind, _ in ended[:position])["Step"] >= 3 * count
 
 
+def test_a_step_on_a_thread_of_a_worker_is_waited_for(waits):
+    def outer(ctx, item, index, inputs):
+        return ctx.map(range(3), returned, config=MapConfig(executor="thread")).get_results()
+
+    run = durable_execution(
+        lambda event, context: context.map(range(4), outer, config=MapConfig(executor="process:2")).get_results()
+    )
+    assert durapool.run(run, store=MemoryStore()) == [[0, 1, 2]] * 4
+    assert set(waits) == {f"map-item-{i}" for i in range(4)}
+
+
 def test_no_step_is_lost_with_the_worker_that_has_gone_on_to_the_next_branches(tmp_path, monkeypatch):
     """The parent hears nothing until the worker is dead, and then all that it has sent."""
     log, gate, died = tmp_path / "log", tmp_path / "gate", tmp_path / "died"

@@ -5,15 +5,17 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial, wraps
 from typing import Any
 
 import pytest
-from operation_tools import FakeJournal, FakeLog
+from operation_tools import FakeJournal, FakeLog, World
 
 from durapool import ChildConfig, Duration, RetryPresets, StepConfig, StepSemantics
 from durapool.context import DurableContext
 from durapool.executors.base import BranchOutcome, Succeeded
+from durapool.operations import batch
 from durapool.operations.child import BranchRef, run_branch
 from durapool.operations.tail_call import code_of
 from durapool.records import OperationSubType
@@ -312,6 +314,28 @@ def test_the_start_of_a_step_that_runs_at_most_once_is_waited_for():
     config = StepConfig(step_semantics=StepSemantics.AT_MOST_ONCE_PER_RETRY)
     log, _ = run(lambda ctx: ctx.step(give, config=config))
     assert (log.barriers, log.flushes) == (1, 0)
+
+
+def large(ctx: DurableContext) -> str:
+    return ctx.step(lambda _: "x" * 100)
+
+
+def test_a_branch_that_is_called_again_is_not_the_one_that_called_the_batch(monkeypatch):
+    """Though both may have one function. After a step of the inner one, lines of the outer one come."""
+    scopes: list[Scope] = []
+    run_branch_again = batch.run_branch_again
+
+    def call_again(function: Any, ref: BranchRef, scope: Scope, serdes: Any) -> Any:
+        scopes.append(scope)
+        return run_branch_again(function, ref, scope, serdes)
+
+    monkeypatch.setattr(batch, "run_branch_again", call_again)
+    world = World(payload_limit=50)
+    scope = replace(world.scope(), branch_code=large.__code__)
+    for _ in range(2):
+        result = DurableContext(scope, None, None).parallel([large])
+        assert result.get_results() == ["x" * 100]
+    assert [each.branch_code for each in scopes] == [None]
 
 
 def test_what_is_no_function_of_python_is_not_known():
