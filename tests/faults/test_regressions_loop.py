@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import threading
-from pathlib import Path
 
 import psutil
 import pytest
@@ -240,7 +239,7 @@ def test_a_worker_that_ends_by_itself_right_after_its_last_branch_is_not_waited_
 
     def hear_late(worker):
         if not pool._workforce._exits.get(worker.number):
-            wait_until(lambda: not Path(f"/proc/{pool._workforce.link.pids.get(worker.number, 0)}/exe").exists())
+            wait_until(lambda: not os.path.exists(f"/proc/{pool._workforce.link.pids.get(worker.number, 0)}/exe"))
             return
         hear(worker)
 
