@@ -12,7 +12,7 @@ import sys
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -213,7 +213,8 @@ class Dask(Futures):
     def close(self) -> None:
         """See `Peer`."""
         self.pool.close()
-        self.cluster.close()
+        with suppress(AssertionError):  # "can only join a started process": a worker is being replaced
+            self.cluster.close()
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """See `Futures`."""
