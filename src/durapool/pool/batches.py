@@ -57,6 +57,7 @@ class PoolBatch:
     mean_seconds: float = math.inf  # of a branch, as its workers measure it; before the first one has ended: infinite
     ahead: int = 0  # branches that may wait in a worker's line: what it runs in a few ms
     is_brisk: bool = False  # whether a branch takes so little that its way to the worker matters
+    awaits: bool = True  # whether its branches wait for answers, by the last updates that came of one
     uncommitted: int = 0  # records that nobody waits for, since it was last flushed
     warned: set[Any] = field(default_factory=set)  # warnings shown already
     outcome: BatchOutcome | None = None

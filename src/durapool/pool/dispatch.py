@@ -117,7 +117,7 @@ class Dispatcher:
     def _lengthen(self, worker: Worker, batch: PoolBatch) -> None:
         """A few more branches for a line that is half empty, but no more than the worker's share of those left."""
         waiting = len(worker.runs) - 1
-        most = MOST_AT_ONCE if batch.mode == "sync" else MOST_AHEAD
+        most = MOST_AT_ONCE if batch.awaits else MOST_AHEAD
         room = min(batch.ahead - waiting, most, -(-batch.open.coordinator.pending // self._size))
         if self._most_branches is not None:
             room = min(room, self._most_branches - worker.branches - waiting - 1)

@@ -309,6 +309,7 @@ class Pool:
         if run is None or run.number != body[0]:
             raise WireError(f"{kind.name} of run {body[0]}, which is not what it runs")
         if kind is _UPDATES:
+            run.batch.awaits = body[2]
             if body[2]:
                 self._answers.owe(worker, run)
             run.batch.attempt(stage_updates, run, body[1])
