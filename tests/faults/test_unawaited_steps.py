@@ -16,6 +16,7 @@ import durapool
 from durapool import CompletionConfig, MapConfig, NestingType, ParallelConfig, durable_execution
 from durapool.pool.answers import Answers
 from durapool.pool.batches import MOST_AHEAD, PoolBatch
+from durapool.pool.dispatch import MOST_AT_ONCE, Dispatcher
 from durapool.pool.pool import Pool
 from durapool.serdes import JsonSerDes
 from durapool.stores import MemoryStore, SQLiteStore, Store
@@ -83,7 +84,7 @@ def gone_on_from(ctx: Any, item: int, index: int, inputs: Any) -> int:
     return value + 0
 
 
-def run_map(function: Any, store: Store, checkpoint: str = "sync", **config: Any) -> Any:
+def run_map(function: Any, store: Store, checkpoint: str = "sync", **config: Any) -> None:
     @durable_execution
     def handler(event: Any, context: Any) -> list[int]:
         result = context.map(range(BRANCHES), function, config=MapConfig(executor="process:2", **config))
@@ -91,9 +92,7 @@ def run_map(function: Any, store: Store, checkpoint: str = "sync", **config: Any
         return result.get_results()
 
     assert durapool.run(handler, id="job", store=store, checkpoint=checkpoint) == list(range(BRANCHES))
-    records = list(store.read("job"))
-    assert Counter(record.update.sub_type for record in records)["Step"] == 2 * BRANCHES
-    return records
+    assert Counter(record.update.sub_type for record in store.read("job"))["Step"] == 2 * BRANCHES
 
 
 @pytest.mark.parametrize("nesting", list(NestingType))
@@ -123,6 +122,21 @@ def test_the_branches_of_a_parallel_are_no_different(waits):
 
     assert durapool.run(handler, store=MemoryStore()) == list(range(BRANCHES))
     assert not waits
+
+
+@pytest.mark.parametrize(("function", "at_once"), [(returned, True), (gone_on_from, False)])
+def test_a_line_is_filled_at_once_where_nobody_waits_for_the_loop(function, at_once, monkeypatch):
+    gifts: list[int] = []
+    lengthen = Dispatcher._lengthen
+
+    def lengthen_and_count(self: Dispatcher, worker: Any, batch: PoolBatch) -> None:
+        before = len(worker.runs)
+        lengthen(self, worker, batch)
+        gifts.append(len(worker.runs) - before)
+
+    monkeypatch.setattr(Dispatcher, "_lengthen", lengthen_and_count)
+    run_map(function, MemoryStore())
+    assert (max(gifts) > MOST_AT_ONCE) is at_once
 
 
 def test_a_serdes_of_the_user_runs_after_the_step_so_it_is_waited_for(waits):

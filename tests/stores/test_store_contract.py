@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from store_tools import ODD_TEXTS, end, every_field, start, step
 
+from durapool import durable_execution
 from durapool.exceptions import ExecutionAlreadyRunningError, ExecutionNotFoundError, StoreError
 from durapool.records import Action, BlobRef, ErrorObject, OperationStatus, Record
 from durapool.stores import MemoryStore, SignalRecord, SQLiteStore, Store
 from durapool.stores.base import is_volatile
+from durapool.testing import DurableFunctionTestRunner
 
 
 def test_what_was_written_is_read_in_order(store: Store) -> None:
@@ -357,3 +359,8 @@ def test_only_a_memory_store_itself_ends_with_the_process(tmp_path: Path) -> Non
     assert not is_volatile(Before())  # type: ignore[arg-type]  # it gets what it lacks
     with closing(SQLiteStore(tmp_path / "journal.db")) as store:
         assert not is_volatile(store)
+
+
+def test_the_store_of_the_test_runner_outlives_the_crashes_that_it_plays() -> None:
+    with DurableFunctionTestRunner(durable_execution(lambda event, context: event)) as runner:
+        assert not is_volatile(runner._store)

@@ -87,11 +87,7 @@ class Crew:
         self._limit = limit
         self._allowed = min(FIRST, limit)  # threads, for now
         self._base = replace(
-            scope,
-            settings=replace(scope.settings, executor=batch.plan.executor),
-            journal=batch.view,
-            branch=None,
-            branch_code=None,
+            scope, settings=replace(scope.settings, executor=batch.plan.executor), journal=batch.view, branch=None
         )
         self._jobs: SimpleQueue[int | None] = SimpleQueue()
         self._ends: SimpleQueue[tuple[int, BranchOutcome]] = SimpleQueue()
