@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from durapool.clock import SkippingClock, SystemClock
-from durapool.commits import WINDOW_RECORDS, Mode
+from durapool.commits import FLUSH_AGE, WINDOW_RECORDS, Mode
 from durapool.exceptions import InvalidStateError, OrphanedBranch, StoreError, StoreFailure
 from durapool.journal import EXECUTION_ID, POLL, Journal
 from durapool.records import (
@@ -42,10 +42,11 @@ class ManualClock(SystemClock):
 
 
 class WatchedStore(MemoryStore):
-    """Counts writes, and can hold them back or let them fail."""
+    """Counts writes, and can hold them back or let them fail. Nothing is written but by who flushes, unless told."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.flush_age = 3600.0
         self.sizes: list[int] = []
         self.gate = threading.Event()
         self.gate.set()
@@ -257,10 +258,13 @@ def test_an_interrupted_write_leaves_no_gap(store: WatchedStore, journal: Journa
     assert [record.update.operation_id for record in store.read("x")] == [EXECUTION_ID, "a", "b"]
 
 
-def test_what_nobody_flushes_is_committed_soon(store: WatchedStore, journal: Journal) -> None:
+def test_what_nobody_flushes_is_committed_soon(store: WatchedStore) -> None:
+    store.flush_age = FLUSH_AGE
+    journal = begun(store)
     for name in ("a", "b"):
         journal.view("v").record(step(name))
         wait_for(lambda name=name: any(record.update.operation_id == name for record in store.read("x")))
+    journal.close()
 
 
 def test_the_flusher_ends_with_the_journal(store: WatchedStore) -> None:
@@ -279,9 +283,11 @@ def test_async_flushes_wait_only_for_a_full_window(store: WatchedStore) -> None:
     journal = begun(store, mode="async")
     view = journal.view("v")
     store.gate.clear()
+    store.writing.clear()
     for index in range(WINDOW_RECORDS):
         view.record(step(str(index)))
     view.flush()
+    assert not store.writing.is_set()
     view.record(step("one more"))
     flushing = threading.Thread(target=view.flush)
     flushing.start()

@@ -47,11 +47,12 @@ def _nothing_is_left() -> Iterator[None]:
     What was there before, such as a browser that other tests use, may start processes of its own meanwhile.
     """
     registry.close_all()
+    threads_before = set(threading.enumerate())
     before = psutil.Process().children(recursive=True)
     yield
     registry.close_all()
     deadline = time.monotonic() + PATIENCE
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - threads_before:
         if thread.name.startswith("durapool") and thread.name not in ("durapool-idle", "durapool-ray"):
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), f"{thread.name} still runs"
