@@ -19,7 +19,7 @@ help:
 	@echo "make test    the tests (TESTS=\"tests/pool -k claims\" for some of them)"
 	@echo "make test-core  those of what depends on the version of Python"
 	@echo "make repeat  the tests of semantics and faults 20 times in a row, up to the first failure (TIMES=n)"
-	@echo "make torture 20 times as many killed random handlers (TIMES=n for n times)"
+	@echo "make torture 20 times as many killed random handlers (TIMES=n for n times), and other examples of all properties"
 	@echo "make soak    10,000 branches with random faults (BRANCHES=n, SEED=n)"
 	@echo "make lint    ruff and mypy"
 	@echo "make docs    the documentation as a site, in build/site; warnings are errors"
@@ -66,7 +66,7 @@ repeat: $(READY)
 	done
 
 torture: $(READY)
-	DURAPOOL_TORTURE=$(TIMES) $(BIN)/python -m pytest tests/torture --timeout 0
+	DURAPOOL_TORTURE=$(TIMES) $(BIN)/python -m pytest -m hypothesis --timeout 0
 
 BRANCHES ?= 10000
 SEED ?= 20

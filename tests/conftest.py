@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import compileall
+import os
 import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import durapool
 
@@ -20,6 +22,17 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # the programs that tests start would compile the package anew, each of them, where the environment forbids to keep that
 compileall.compile_dir(Path(durapool.__file__).parent, quiet=1)
+
+# the same examples every time, however long they take, so that what a change fails by is the change; others on request
+settings.register_profile(
+    "durapool",
+    derandomize="DURAPOOL_TORTURE" not in os.environ,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("durapool")
 
 EXECUTORS = ("thread", "process:2")
 

@@ -181,7 +181,7 @@ def do(coordinator: Coordinator, model: Model, action: str, pick: int) -> None:
             getattr(coordinator, f"on_{action}")(index)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(st.data())
 def test_the_coordinator_does_what_the_naive_model_does(data: st.DataObject) -> None:
     total = data.draw(st.integers(0, 12), "total")
@@ -200,7 +200,7 @@ def test_the_coordinator_does_what_the_naive_model_does(data: st.DataObject) -> 
         check(coordinator, model)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data())
 def test_every_batch_ends_and_resumes_from_any_point_to_the_same_decision(data: st.DataObject) -> None:
     """Drive a batch to its decision; a resume from its whole record decides the same, STARTED set included."""

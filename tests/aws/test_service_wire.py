@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 from fake_service import EXECUTION
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from durapool.aws.payloads import MAX_ERROR, error_dict, error_from, payload_from, payload_text
@@ -75,14 +75,12 @@ def test_the_index_of_a_branch_and_the_size_of_a_batch_travel_in_the_id():
     assert (found[step.operation_id].branch, found[step.operation_id].parent_id) == (5, BATCH)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 def test_an_id_is_one_that_the_service_takes(branch, total):
     made = Ids().of(update(Action.START, branch=branch, details={DETAIL_TOTAL: total}))
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", made)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text())
 def test_a_name_is_one_that_the_service_takes_and_stays_the_same(name):
     kept = service_name(name)
@@ -206,7 +204,6 @@ def test_payloads_come_back(payload, outline):
     assert payload_from(payload_text(payload, outline)) == (payload, outline)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(), st.lists(st.text(max_size=200), max_size=300), st.integers(1, 3000))
 def test_an_error_fits_and_keeps_what_it_can(message, trace, times):
     error = ErrorObject(message * times, "ValueError", None, tuple(trace * 5))
@@ -226,7 +223,6 @@ def test_a_step_may_start_and_end_in_one_call_but_no_more():
     assert list(batches([])) == []
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["START", "SUCCEED"]), st.integers(0, 400_000))))
 def test_calls_keep_the_order_lose_nothing_and_stay_within_the_limits(rows):
     updates = [{"Id": str(n), "Type": "STEP", "Action": action, "Payload": "x" * size} for n, action, size in rows]

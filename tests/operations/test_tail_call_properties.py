@@ -54,7 +54,7 @@ AROUND = [  # `@` is an expression in which steps are called
     "same(@)",
     "same.step(@)",
     "same.step(ctx.step)",
-    "@.__add__(0)",
+    "(@).__add__(0)",
     "(kept := @)",
     "ctx.step(give, name=str(@))",
     "list(map(ctx.step, [give, give]))",
@@ -157,7 +157,7 @@ def run_traced(function: Callable[[Any], Any], events: list[str]) -> None:
         sys.settrace(before)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(body=put(BODIES, EXPRESSIONS))
 def test_nothing_comes_after_a_step_that_is_not_waited_for(body: str) -> None:
     function = make(body)

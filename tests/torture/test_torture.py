@@ -29,15 +29,8 @@ PATIENCE = 10.0  # seconds that threads and processes get to end
 
 
 def handlers(count: int) -> settings:
-    """So many random handlers; the same ones every time, unless more are asked for than usual."""
-    return settings(
-        max_examples=count,
-        derandomize="DURAPOOL_TORTURE" not in os.environ,
-        database=None,
-        deadline=None,
-        print_blob=True,
-        suppress_health_check=list(HealthCheck),
-    )
+    """So many random handlers, whatever it takes to make them."""
+    return settings(max_examples=count, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -94,6 +87,7 @@ def test_a_killed_handler_ends_as_if_nothing_had_happened(
 
 
 @rounds
+@pytest.mark.hypothesis  # its property is inside
 def test_a_killed_handler_whose_branches_are_processes_ends_as_if_nothing_had_happened(
     number: int, tmp_path: Path
 ) -> None:
