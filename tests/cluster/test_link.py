@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -401,6 +402,14 @@ def test_nothing_is_left_behind(engine: FakeEngine) -> None:
     for pid in pids:
         wait_until(lambda pid=pid: is_gone(pid))
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_exit_handlers_of_workers_run_when_the_pool_is_closed(engine: FakeEngine, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    engine.size = 1
+    run_batch([lambda ctx: atexit.register(note, log, "left") and None], "dask")
+    registry.close_all()
+    assert notes(log) == ["left"]
 
 
 def test_functions_of_modules_that_only_the_client_has_travel_by_value(

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ import psutil
 
 def still_running(processes: Iterable[psutil.Process], timeout: float = 2) -> list[psutil.Process]:
     """Those that have not ended after `timeout` seconds. A zombie has: whoever it fell to has not asked for it yet."""
-    _, alive = psutil.wait_procs(list(processes), timeout)
-    return [process for process in alive if not _is_zombie(process)]
+    deadline = time.monotonic() + timeout
+    alive = list(processes)
+    while (alive := [process for process in alive if not _has_ended(process)]) and time.monotonic() < deadline:
+        psutil.wait_procs(alive, 0.02)
+    return alive
 
 
 def descendants(besides: Iterable[psutil.Process] = ()) -> set[psutil.Process]:
@@ -25,9 +29,9 @@ def descendants(besides: Iterable[psutil.Process] = ()) -> set[psutil.Process]:
     return set(psutil.Process().children(recursive=True)) - others - set(besides)
 
 
-def _is_zombie(process: psutil.Process) -> bool:
+def _has_ended(process: psutil.Process) -> bool:
     try:
-        return process.status() == psutil.STATUS_ZOMBIE
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 

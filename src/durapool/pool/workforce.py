@@ -332,18 +332,30 @@ class Workforce:
 
     def _see_off(self) -> None:
         """Let idle workers end by themselves, for `FAREWELL` seconds at the most; one that ran nothing just ends."""
+        leavers = {each for each in self._idle if each.branches}
+        if not leavers:
+            return
         with selectors.DefaultSelector() as leaving:
-            for worker in [each for each in self._idle if each.branches]:
+            leaving.register(self.link, selectors.EVENT_READ)
+            for worker in leavers:
                 worker.post(Kind.EXIT)
                 worker.send()
                 leaving.register(worker.link, selectors.EVENT_READ, worker)
             deadline = time.monotonic() + FAREWELL
-            while leaving.get_map() and (left := deadline - time.monotonic()) > 0:
-                for key, _ in leaving.select(left):
-                    while key.data.receive():
+            while leavers and (left := deadline - time.monotonic()) > 0 and self._carry():
+                for leaver in [key.data for key, _ in leaving.select(left) if key.data is not None]:
+                    while leaver.receive():
                         continue
-                    if key.data.at_end:
-                        leaving.unregister(key.data.link)
+                    if leaver.at_end:
+                        leaving.unregister(leaver.link)
+                        leavers.remove(leaver)
+
+    def _carry(self) -> bool:
+        """Let the link move what is said to workers elsewhere, and by them; whether it still can."""
+        try:
+            return self.link.receive() is not None
+        except PoolError:
+            return False
 
     def abandon(self) -> None:
         """In a forked child: close our copies of what is the parent's."""
