@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,34 +50,40 @@ class Once:
             raise self._errors.pop()
 
 
-def arrays() -> dict[str, Any]:
-    numbers = numpy.arange(BYTES // 8, dtype="f8")
-    frozen = numbers.copy()
-    frozen.flags.writeable = False
-    return {
-        "float64": numbers,
-        "int8": numpy.arange(BYTES, dtype="i1"),
-        "complex": numbers.astype("c16"),
-        "bool": numbers > 5,
-        "big-endian": numbers.astype(">f4"),
-        "datetime": numpy.arange(BYTES // 8).astype("datetime64[s]"),
-        "text": numpy.array(["abc", "d"] * (BYTES // 16)),
-        "structured": numpy.zeros(BYTES // 16, dtype=[("a", "i8"), ("b", "f8")]),
-        "matrix": numbers.reshape(256, -1),
-        "fortran": numpy.asfortranarray(numbers.reshape(256, -1)),
-        "strided": numbers[::2],
-        "reversed": numbers.reshape(256, -1)[::-1, ::3],
-        "objects": numpy.array([{"n": n} for n in range(50_000)], dtype=object),
-        "empty": numpy.zeros((0, 5)),
-        "scalar": numpy.array(2.5),
-        "frozen": frozen,
-    }
+def numbers() -> Any:
+    return numpy.arange(BYTES // 8, dtype="f8")
 
 
-@pytest.mark.parametrize("name", arrays())
+def frozen() -> Any:
+    made = numbers()
+    made.flags.writeable = False
+    return made
+
+
+ARRAYS: dict[str, Callable[[], Any]] = {
+    "float64": numbers,
+    "int8": lambda: numpy.arange(BYTES, dtype="i1"),
+    "complex": lambda: numbers().astype("c16"),
+    "bool": lambda: numbers() > 5,
+    "big-endian": lambda: numbers().astype(">f4"),
+    "datetime": lambda: numpy.arange(BYTES // 8).astype("datetime64[s]"),
+    "text": lambda: numpy.array(["abc", "d"] * (BYTES // 16)),
+    "structured": lambda: numpy.zeros(BYTES // 16, dtype=[("a", "i8"), ("b", "f8")]),
+    "matrix": lambda: numbers().reshape(256, -1),
+    "fortran": lambda: numpy.asfortranarray(numbers().reshape(256, -1)),
+    "strided": lambda: numbers()[::2],
+    "reversed": lambda: numbers().reshape(256, -1)[::-1, ::3],
+    "objects": lambda: numpy.array([{"n": n} for n in range(50_000)], dtype=object),
+    "empty": lambda: numpy.zeros((0, 5)),
+    "scalar": lambda: numpy.array(2.5),
+    "frozen": frozen,
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
 def test_an_array_comes_back_as_it_was(executor: str, store: Store, name: str) -> None:
     def check(found: Any) -> None:
-        wanted = arrays()[name]
+        wanted = ARRAYS[name]()
         assert type(found) is type(wanted)
         assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
         assert numpy.array_equal(found, wanted)
@@ -92,7 +98,7 @@ def test_an_array_comes_back_as_it_was(executor: str, store: Store, name: str) -
             check(found)
             return found
 
-        result = context.map([arrays()[name]], branch)
+        result = context.map([ARRAYS[name]()], branch)
         result.throw_if_error()
         check(result.all[0].result)
         crash_at_first()
