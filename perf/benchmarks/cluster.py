@@ -1,13 +1,13 @@
 """A cluster's engine with and without durapool: what a branch costs, and how CPU-bound ones scale from 1 to 2 workers.
 
-The same functions go to the same cluster (a local one of the engine's own), by the engine's plain futures and as the
-branches of a durable map. The store is in memory: what is measured is the way to a worker and back.
+The same functions go to clusters of the same kind (local ones of the engine's own), by the engine's plain futures and
+as the branches of a durable map. The store is in memory: what is measured is the way to a worker and back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -106,15 +106,23 @@ def run(rounds: int, sizes: Sizes = FULL) -> Report:
     return report
 
 
+@contextmanager
+def _opened(peer: Peer) -> Iterator[Peer]:
+    peer.open()
+    yield peer
+    peer.close()
+
+
 def _run_engine(report: Report, name: str, engine: Engine, rounds: int, sizes: Sizes) -> None:
     overhead, busy = [], []
     with ExitStack() as stack:
         for workers in (1, 2):
-            peer = engine.peer(workers)
-            peer.open()
-            stack.callback(peer.close)
-            executor = engine.executor(peer)
-            works = {"durapool on ": partial(durable, executor=executor), "plain ": partial(plain, peer=peer)}
+            # a cluster for each: the agents of a pool keep their slots for a while, which plain tasks would wait for
+            ours, theirs = (stack.enter_context(_opened(engine.peer(workers))) for _ in range(2))
+            works = {
+                "durapool on ": partial(durable, executor=engine.executor(ours)),
+                "plain ": partial(plain, peer=theirs),
+            }
             for kind, work in works.items():
                 label = f"{kind}{name}, {workers} worker{'s' * (workers > 1)}"
                 busy.append(Contender(label, timed(partial(work, compute, [sizes.loops] * sizes.busy)), sizes.busy))
