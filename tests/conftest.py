@@ -35,6 +35,12 @@ settings.register_profile(
 settings.load_profile("durapool")
 
 EXECUTORS = ("thread", "process:2")
+LONG = ("torture", "perf", "docs", "examples", "cluster")  # directories whose files take longest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
 
 
 @pytest.fixture(params=EXECUTORS)
