@@ -1,6 +1,6 @@
 """Random handlers, killed after random commits and resumed until they end, against the undisturbed run of each.
 
-DURAPOOL_TORTURE=N in the environment runs each test N times, with other handlers every time.
+DURAPOOL_TORTURE=N in the environment runs each test N times, with more handlers, and others every time.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def test_a_flat_branch_that_left_no_record_is_run_again_before_those_after_it(co
 
 
 @rounds
-@handlers(500)
+@handlers(500 if "DURAPOOL_TORTURE" in os.environ else 200)
 @given(program=programs(), setting=settings_of_runs("thread"), kills=kills)
 def test_a_killed_handler_ends_as_if_nothing_had_happened(
     number: int, program: Body, setting: Setting, kills: list[Kill]
