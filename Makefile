@@ -46,10 +46,9 @@ $(CORE): pyproject.toml
 demo: $(CORE)
 	@$(BIN)/python examples/demo.py
 
-# More processes than CPUs: most tests wait for others. Whatever a test file shares, its tests share in one process. A test
-# over its time ends its process, with the stacks of all threads: that ends the run, which could wait for ever for the
-# next one.
-PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+# Two processes: most tests wait for others. Whatever a test file shares, its tests share in one process. A test over its
+# time ends its process, with the stacks of all threads: that ends the run, which could wait for ever for the next one.
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 TESTS ?=
 test: $(READY)
 	$(PYTEST) $(TESTS)
